@@ -1,0 +1,1 @@
+"""mmkg: multimodal knowledge graphs from dumps to reasoners."""
