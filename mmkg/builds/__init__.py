@@ -1,0 +1,33 @@
+"""Builds on disk: versions and the pointer to the served one, a build opened to be asked, cards, differences."""
+
+from mmkg.builds.cards import make_card
+from mmkg.builds.compare import compare_builds
+from mmkg.builds.opened import Build, Entity, open_build
+from mmkg.builds.versions import (
+    BuildManifest,
+    find_build_folder,
+    list_versions,
+    read_build_manifest,
+    remove_old_versions,
+    roll_back,
+    serve,
+    served_version,
+    write_version,
+)
+
+__all__ = [
+    "Build",
+    "BuildManifest",
+    "Entity",
+    "compare_builds",
+    "find_build_folder",
+    "list_versions",
+    "make_card",
+    "open_build",
+    "read_build_manifest",
+    "remove_old_versions",
+    "roll_back",
+    "serve",
+    "served_version",
+    "write_version",
+]

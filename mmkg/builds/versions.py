@@ -1,0 +1,177 @@
+"""Finished versions of a graph on disk, side by side, and the pointer to the one being served.
+
+::
+
+    builds/atlas/
+        stages/NAME/DIGEST/        what each stage computed (shards.py)
+        0001-3f2a91c0/             one version: hard links to its stages' files, and build.json, written last
+        current -> 0001-3f2a91c0   switched by a rename when a version is whole and has passed its checks
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmkg.errors import BuildError, unknown_name
+from mmkg.shards import PARTIAL_SUFFIX, sync_folder, write_json
+
+BUILD_MANIFEST = "build.json"
+CURRENT = "current"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildManifest:
+    """What a version is made of."""
+
+    graph: str
+    version: str
+    digest: str  # of all stage digests: two versions with the same one hold the same
+    created: str  # ISO 8601, UTC
+    stages: Mapping[str, str]  # name of the stage, or stage:dump, to its digest
+    counts: Mapping[str, Mapping[str, Any]]  # name of the stage to its counts
+    source_names: tuple[str, ...]  # bit i of a `sources` column is the i-th
+    config: Mapping[str, Any]
+    problems: tuple[str, ...] = ()  # checks that it did not pass; such a version is not served
+
+
+def list_versions(root: Path) -> list[str]:
+    """Names of the finished versions of a graph, oldest first."""
+    return sorted(path.parent.name for path in root.glob(f"*/{BUILD_MANIFEST}") if path.parent.name != CURRENT)
+
+
+def served_version(root: Path) -> str | None:
+    """Name of the version that the pointer names, or None before the first build."""
+    try:
+        return str((root / CURRENT).readlink())
+    except FileNotFoundError:
+        return None
+
+
+def serve(root: Path, version: str) -> None:
+    """Switch the pointer to a finished version, in one rename.
+
+    Raises:
+        BuildError: there is no such version.
+    """
+    if version not in list_versions(root):
+        raise BuildError(unknown_name(f"version of {root.name}", version, list_versions(root)))
+    partial = root / f"{CURRENT}.{os.getpid()}{PARTIAL_SUFFIX}"
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(version)
+    partial.replace(root / CURRENT)
+    sync_folder(root)
+
+
+def roll_back(root: Path) -> str:
+    """Serve the version before the one being served; returns its name.
+
+    Raises:
+        BuildError: there is none before it.
+    """
+    served = served_version(root)
+    earlier = [
+        v for v in list_versions(root) if (served is None or v < served) and not read_build_manifest(root / v).problems
+    ]
+    if not earlier:
+        raise BuildError(f"{root}: no version before {served or 'the first build'} to roll back to.")
+    serve(root, earlier[-1])
+    return earlier[-1]
+
+
+def read_build_manifest(folder: Path) -> BuildManifest:
+    """Read the manifest of a version.
+
+    Raises:
+        BuildError: the folder is not a finished version.
+    """
+    path = folder / BUILD_MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("source_names", "problems"):
+            data[name] = tuple(data[name])
+        return BuildManifest(**data)
+    except FileNotFoundError as error:
+        raise BuildError(
+            f"{folder}: not a finished build (no {BUILD_MANIFEST}). `mmkg build CONFIG` makes one."
+        ) from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise BuildError(f"{path}: not a build manifest: {error}. Remove {folder} and build again.") from error
+
+
+def write_version(root: Path, manifest: BuildManifest, stages: Sequence[tuple[str, Path]]) -> Path:
+    """Put a version together out of its stages' files; whole or not at all.
+
+    Args:
+        root: folder of the graph.
+        manifest: written last.
+        stages: each stage's name and folder, in order. Tables that several stages bring are joined.
+    """
+    folder = root / manifest.version
+    partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+    for old in (partial, folder):
+        if old.exists():
+            shutil.rmtree(old)
+    for number, (_, stage) in enumerate(stages):
+        for path in sorted(stage.rglob("*")):
+            relative = path.relative_to(stage)
+            if path.is_dir() or len(relative.parts) < 2:
+                continue
+            name = relative.name
+            if name.startswith("part-") and name.endswith(".parquet"):
+                name = f"part-{number:03d}-{name.removeprefix('part-')}"
+            target = partial / relative.parent / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, target)
+    write_json(partial / BUILD_MANIFEST, dataclasses.asdict(manifest))
+    partial.rename(folder)
+    sync_folder(root)
+    return folder
+
+
+def _link(path: Path, target: Path) -> None:
+    """Hard link, so that a version costs no space and outlives its stages; a copy where the file system has none."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)
+
+
+def remove_old_versions(root: Path, *, keep: int) -> list[str]:
+    """Remove the oldest versions beyond `keep` and the stages that only they used; never the one being served."""
+    versions = list_versions(root)
+    served = served_version(root)
+    removed = [version for version in versions[:-keep] if version != served]
+    for version in removed:
+        shutil.rmtree(root / version)
+    used = {stage for v in list_versions(root) for stage in read_build_manifest(root / v).stages.values()}
+    for stage in (root / "stages").glob("*/*"):
+        if stage.name.removesuffix(PARTIAL_SUFFIX) not in used:
+            shutil.rmtree(stage)
+    return removed
+
+
+def find_build_folder(where: str | Path, version: str | None = None) -> Path:
+    """Find the folder of a version.
+
+    Args:
+        where: a version's folder, a graph's folder (the version being served), or a graph's name under ``builds/``.
+        version: another version of that graph.
+
+    Raises:
+        BuildError: nothing is built there.
+    """
+    for folder in (Path(where), Path("builds") / where):
+        if (folder / BUILD_MANIFEST).exists():
+            return (folder.resolve().parent / version) if version else folder.resolve()
+        if version and (folder / version / BUILD_MANIFEST).exists():
+            return (folder / version).resolve()
+        if not version and (folder / CURRENT / BUILD_MANIFEST).exists():
+            return (folder / CURRENT).resolve()
+    asked = f"version {version} of " if version else ""
+    raise BuildError(
+        f"{asked}{where}: no finished build here. Expected a folder such as builds/atlas, made by `mmkg build CONFIG`."
+    )

@@ -1,0 +1,65 @@
+"""How commands print: tables for people, JSON for machines."""
+
+import datetime
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+BuildArgument = Annotated[
+    str,
+    typer.Argument(metavar="BUILD", help="A build's folder, such as builds/atlas, or a graph's name under builds/."),
+]
+VersionOption = Annotated[str | None, typer.Option("--version", help="Another version than the one being served.")]
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON; dates, paths and sets become strings and lists."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=_plain)
+    print()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    if isinstance(value, datetime.date | datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
+    """Print rows under their columns; numbers to the right with thousands separated."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    for position, column in enumerate(columns):
+        numeric = rows and all(isinstance(row[position], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[cell_text(value) for value in row])
+    console.print(table)
+
+
+def cell_text(value: object) -> str:
+    """One value of a table as text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(cell_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {cell_text(item)}" for key, item in value.items())
+    return str(value).replace("[", r"\[")
