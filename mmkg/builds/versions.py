@@ -9,6 +9,7 @@
 """
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ from typing import Any
 
 from mmkg.errors import BuildError, unknown_name
 from mmkg.shards import PARTIAL_SUFFIX, sync_folder, write_json
+from mmkg.tables import SCHEMAS
 
 BUILD_MANIFEST = "build.json"
 CURRENT = "current"
+_PARTS = frozenset(SCHEMAS) | {"adjacency", "store"}  # what of a stage's folder belongs to a version
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ def write_version(root: Path, manifest: BuildManifest, stages: Sequence[tuple[st
     for number, (_, stage) in enumerate(stages):
         for path in sorted(stage.rglob("*")):
             relative = path.relative_to(stage)
-            if path.is_dir() or len(relative.parts) < 2:
+            if path.is_dir() or relative.parts[0] not in _PARTS:
                 continue
             name = relative.name
             if name.startswith("part-") and name.endswith(".parquet"):
@@ -136,7 +139,9 @@ def _link(path: Path, target: Path) -> None:
     """Hard link, so that a version costs no space and outlives its stages; a copy where the file system has none."""
     try:
         os.link(path, target)
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.EEXIST:  # two stages bring one file: a copy would write into the first one's
+            raise
         shutil.copy2(path, target)
 
 
