@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmkg.errors import ConfigError
+
+_MAX_SOURCES = 63  # bits of a `sources` column without its sign
 
 
 class _Section(BaseModel):
@@ -29,6 +31,12 @@ class GraphConfig(_Section):
     """Folder of all builds, relative to the config file."""
     languages: tuple[str, ...] = ("en",)
     """Order in which labels and descriptions are chosen; then one without language, then any."""
+
+    @field_validator("languages")
+    @classmethod
+    def _lower_case(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(language.lower() for language in languages)  # as the tables hold them
+
     random_seed: int = 0
     """Seed of everything that is drawn by chance in a build."""
     workers: int = Field(default=0, ge=0)
@@ -98,7 +106,14 @@ class SplitsConfig(_Section):
     from_sources: bool = False
     """Take the splits that `[[sources]]` name; triples of other sources are train, or left out if they would leak."""
     leak_share: float = Field(default=0.8, gt=0, le=1)
-    """Two relations that share so much of their pairs, forwards or backwards, are split together."""
+    """Two relations are split together when so much of the smaller one's pairs are also the other's, in either
+    direction."""
+
+    @model_validator(mode="after")
+    def _something_is_left_for_train(self) -> "SplitsConfig":
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid + test is {self.valid + self.test:g}, which leaves nothing for train")
+        return self
 
 
 class StoreConfig(_Section):
@@ -147,6 +162,21 @@ class Config(_Section):
         """The distinct names of the sources, in order; bit i of a `sources` column is the i-th of them."""
         return tuple(dict.fromkeys(source.name for source in self.sources))
 
+    @model_validator(mode="after")
+    def _sources_fit_their_bits(self) -> "Config":
+        if len(self.source_names) > _MAX_SOURCES:
+            raise ValueError(
+                f"{len(self.source_names)} names of sources, but a build tells at most {_MAX_SOURCES} apart; "
+                "give dumps that belong together one `name`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_have_a_source(self) -> "Config":
+        if self.splits.from_sources and not any(source.split for source in self.sources):
+            raise ValueError("splits.from_sources is set, but no [[sources]] has `split`")
+        return self
+
 
 def _known_keys(where: Sequence[int | str]) -> list[str]:
     """The keys of the section at a path of the file such as ("sources", 0)."""
@@ -164,15 +194,16 @@ def _explain(error: ValidationError, path: Path) -> str:
     lines = []
     for problem in error.errors():
         where = problem["loc"]
-        dotted = ".".join(str(step) for step in where)
+        dotted = ".".join(str(step) for step in where) or "the file as a whole"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(where[:-1])
             near = difflib.get_close_matches(str(where[-1]), known, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             lines.append(f"{path}: unknown key '{dotted}'.{hint} Known here: {', '.join(known)}.")
         else:
-            found = "" if problem["type"] == "missing" else f" Found: {problem['input']!r}."
-            lines.append(f"{path}: {dotted}: {problem['msg']}.{found}")
+            told = isinstance(problem["input"], BaseModel | dict) or problem["type"] == "missing"
+            found = "" if told else f" Found: {problem['input']!r}."
+            lines.append(f"{path}: {dotted}: {problem['msg'].removeprefix('Value error, ')}.{found}")
     return "\n".join(lines)
 
 
@@ -191,26 +222,44 @@ def parse_config(data: dict[str, Any], path: Path) -> Config:
 def override(data: dict[str, Any], settings: Sequence[str]) -> None:
     """Set ``graph.workers=2`` style overrides in a config's content; the value is read as TOML, else as a string.
 
+    An item of a list is named by its number from 0: ``sources.0.fold_cvt=true``.
+
     Raises:
         ConfigError: a setting is not ``key=value``, or goes through something that is not a section.
     """
     for setting in settings:
         dotted, equals, text = setting.partition("=")
-        if not equals or not dotted:
-            raise ConfigError(f"--set {setting}: expected key=value, such as graph.workers=2")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        section: Any = data
         *sections, key = dotted.split(".")
+        if not equals or not key or "" in sections:
+            raise ConfigError(f"--set {setting}: expected key=value, such as graph.workers=2")
+        section: Any = data
         for step in sections:
-            section = (
-                section[int(step)] if isinstance(section, list) and step.isdigit() else section.setdefault(step, {})
-            )
-            if not isinstance(section, dict | list):
-                raise ConfigError(f"--set {setting}: '{step}' is a value, not a section")
-        section[key] = value
+            section = _step_into(section, step, setting)
+        if isinstance(section, list):
+            _step_into(section, key, setting)
+            section[int(key)] = _read_value(text)
+        else:
+            section[key] = _read_value(text)
+
+
+def _step_into(section: Any, step: str, setting: str) -> Any:
+    """The section or list item of that name; a section that is not there yet is made."""
+    if isinstance(section, list):
+        if not (step.isdecimal() and int(step) < len(section)):
+            raise ConfigError(f"--set {setting}: '{step}' is not one of the {len(section)} items, which count from 0")
+        return section[int(step)]
+    inner = section.setdefault(step, {})
+    if not isinstance(inner, dict | list):
+        raise ConfigError(f"--set {setting}: '{step}' is a value, not a section")
+    return inner
+
+
+def _read_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
@@ -227,6 +276,8 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file. `mmkg init` writes one to start from.") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}. Expected a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     override(data, settings)

@@ -27,6 +27,8 @@ def open_engine(config: GraphConfig, spill_folder: Path | None = None) -> Iterat
         NotInstalled: the engine is Spark and its extra is missing.
         ConfigError: the engine does not accept the memory limit.
     """
+    if spill_folder is not None:
+        spill_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mmkg-spill-", dir=spill_folder) as spill:
         connection = _spark(config) if config.engine == "spark" else _duckdb(config, Path(spill))
         try:
@@ -51,6 +53,18 @@ def _spark(config: GraphConfig) -> ibis.BaseBackend:
     require("pyspark", extra="spark", needed_by="graph.engine = 'spark'")
     from pyspark.sql import SparkSession  # type: ignore[import-not-found,unused-ignore]
 
-    memory = config.memory_limit.replace("iB", "").replace("B", "").replace(" ", "").lower()
-    session = SparkSession.builder.appName(f"mmkg {config.name}").config("spark.driver.memory", memory).getOrCreate()
-    return ibis.pyspark.connect(session)
+    builder = SparkSession.builder.appName(f"mmkg {config.name}")
+    builder = builder.config("spark.driver.memory", f"{memory_mebibytes(config.memory_limit)}m")
+    return ibis.pyspark.connect(builder.getOrCreate())
+
+
+def memory_mebibytes(limit: str) -> int:
+    """A memory limit such as ``4GB`` or ``1.5 GiB`` in whole MiB; Spark takes no fractions and no powers of ten.
+
+    >>> memory_mebibytes("1.5 GiB"), memory_mebibytes("4GB")
+    (1536, 3814)
+    """
+    number, unit = limit.rstrip("iBMGT").strip(), limit.lstrip("0123456789. ")
+    power = "MGT".index(unit[0]) + 2
+    base = 1024 if unit[1] == "i" else 1000
+    return max(1, int(float(number) * base**power / 2**20))

@@ -193,8 +193,9 @@ SPLITS = pa.schema(
 # What validation found; a report, not a filter.
 FINDINGS = pa.schema(
     [
-        pa.field("check", pa.string(), nullable=False),  # dangling | no_label | used_once | type_clash | shacl
-        pa.field("subject", pa.string(), nullable=False),  # IRI of the entity or relation
+        # dangling | no_label | used_once | type_clash | domain_clash | range_clash | shacl | shacl_not_run
+        pa.field("check", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),  # IRI of the entity or relation; file of shapes
         pa.field("detail", pa.string(), nullable=False),
     ]
 )

@@ -38,7 +38,7 @@ _ESCAPE_IN_LITERAL = re.compile(r'[\\"\n\r]')
 
 
 def percent_encode(iri: str) -> str:
-    """Replace every character that N-Triples forbids in an IRI by its percent code (UTF-8 bytes).
+    """Replace every character that N-Triples forbids in an IRI by its percent code (UTF-8 bytes); twice is as once.
 
     >>> percent_encode('http://dbpedia.org/resource/"Heroes"')
     'http://dbpedia.org/resource/%22Heroes%22'
@@ -72,16 +72,23 @@ class DateWithPrecision:
 
 
 # ISO and YAGO's 2012-##-##; xsd:gYearMonth; xsd:gYear; the numbers of MMKB's YAGO (1917.0426; 1861.0000 is a year).
-_DATE_FORMS = (
-    re.compile(r"(?P<year>\d{4})-(?P<month>\d{2}|##)-(?P<day>\d{2}|##)(?:T.*|Z|[+-]\d{2}:\d{2})?"),
-    re.compile(r"(?P<year>\d{4})-(?P<month>\d{2})"),
-    re.compile(r"(?P<year>\d{4})"),
-    re.compile(r"(?P<year>\d{4})\.(?P<month>\d{2})(?P<day>\d{2})"),
+_ZONE = r"(?:Z|[+-]\d{2}:\d{2})?"
+_DATE_FORMS = tuple(
+    re.compile(form, re.ASCII)
+    for form in (
+        # ISO date or time, YAGO's 2012-##-##
+        rf"(?P<year>\d{{4}})-(?P<month>\d{{2}}|##)-(?P<day>\d{{2}}|##)(?:T\d{{2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?)?{_ZONE}",
+        rf"(?P<year>\d{{4}})-(?P<month>\d{{2}}){_ZONE}",  # xsd:gYearMonth
+        rf"(?P<year>\d{{4}}){_ZONE}",  # xsd:gYear
+        r"(?P<year>\d{4})\.(?P<month>\d{2})(?P<day>\d{2})",  # MMKB's YAGO numbers: 1917.0426; 1861.0000 is a year
+    )
 )
 
 
 def parse_date(text: str) -> DateWithPrecision | None:
-    """Read one of the date forms of the sources; None where it is none.
+    """Read one of the date forms of the sources; None where it is none, or lies outside the years 1 to 9999.
+
+    A month or day of 00 or ## is open. Any number of four digits reads as a year: ask only where a date is meant.
 
     >>> parse_date("1917.0426")
     DateWithPrecision(date=datetime.date(1917, 4, 26), precision='day')
