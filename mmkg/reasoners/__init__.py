@@ -1,0 +1,1 @@
+"""From node states to answers. Link prediction is here first: which entity completes a triple."""

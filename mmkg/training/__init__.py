@@ -1,0 +1,1 @@
+"""Learning from a build: data, recipes, the loop, checkpoints, and runs that others can repeat."""
