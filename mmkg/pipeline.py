@@ -31,9 +31,11 @@ from mmkg.graph.build import BUILD_VERSION, build_graph
 from mmkg.graph.splits import SPLITS_VERSION, build_splits
 from mmkg.graph.validate import VALIDATE_VERSION, build_findings, check_build
 from mmkg.shards import Stage, StageResult, digest, file_sha256, open_table, run_stage, write_json
-from mmkg.sources import READ_VERSION, dump_names, find_dumps, read_dump, read_links
+from mmkg.sources import dump_names, find_dumps, read_dump, read_links
+from mmkg.sources.reader import READER_VERSION
 from mmkg.store import STORE_VERSION, load_store
-from mmkg.subgraphs import ADJACENCY_VERSION, build_adjacency
+from mmkg.subgraphs import build_adjacency
+from mmkg.subgraphs.adjacency import FORMAT_VERSION as ADJACENCY_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +127,7 @@ def read(config: Config, dump: Dump, progress: Progress | None = None) -> StageR
     settings = dump.section.model_dump(mode="json", include={"kind", "name", "base_iri"})
     stage = Stage(
         name="read",
-        version=READ_VERSION,
+        version=READER_VERSION,
         inputs={dump.name: dump_digest(root, dump.path)},
         settings={**settings, "link": dump.is_link},
     )

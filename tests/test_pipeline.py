@@ -1,7 +1,6 @@
 """Whole builds of a small graph: what is skipped, what is redone, what is served when something goes wrong."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmkg import open_build, pipeline
-from mmkg.builds import compare_builds, list_versions, read_build_manifest, roll_back, served_version
+from mmkg.builds import list_versions, read_build_manifest, roll_back, served_version
+from mmkg.builds.compare import compare_builds
 from mmkg.config import read_config
 from mmkg.errors import BuildError, CheckFailed, ConfigError
 from mmkg.shards import check_shards
@@ -34,7 +34,9 @@ def test_a_build_merges_the_two_countries_that_the_links_tie(config_path):
         assert france.entity_id == FREEBASE + "m.0f8l9c"
         assert france.aliases == (DBPEDIA + "France",)
         assert france.sources == ("freebase", "dbpedia")
-        answer = opened.query("MATCH (a:Entity)-[:capital]->(b:Entity) WHERE a.label = 'France' RETURN b.label AS capital")
+        answer = opened.query(
+            "MATCH (a:Entity)-[:capital]->(b:Entity) WHERE a.label = 'France' RETURN b.label AS capital"
+        )
         assert answer.to_pylist() == [{"capital": "Paris"}]
 
 
@@ -145,24 +147,31 @@ def test_an_unknown_setting_names_the_nearest(config_path):
         build(config_path, 'graph.langauges=["fr"]')
 
 
+# What a build makes on its way: patterns below the graph's folder.
+PLACES = ("stages/read/*", "stages/read/*/manifest.json", "stages/graph/*", "stages/splits/*", "stages/store/*/store")
+
+
+def _kill_when_there(command: list[str], place: Path) -> bool:
+    """Start a process and SIGKILL it as soon as a path appears; whether it was still running then."""
+    root = Path(*place.parts[: place.parts.index("stages")])
+    pattern = str(place.relative_to(root))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            if any(root.glob(pattern)):
+                process.send_signal(signal.SIGKILL)
+                return True
+            time.sleep(0.005)
+    return False
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_and_started_again_gives_the_undisturbed_build(tmp_path):
-    """SIGKILL of a real process, ten times at random moments; then the same command to its end."""
+    """SIGKILL of a real process as soon as each of some places on disk appears; then the same command to its end."""
     undisturbed = build(write_small_graph(tmp_path / "undisturbed"))
     config_path = write_small_graph(tmp_path / "killed")
     command = [sys.executable, "-m", "mmkg", "--quiet", "build", str(config_path)]
-    moments = random.Random(0)
-    started = time.monotonic()
-    subprocess.run([*command, "--until", "read"], check=True, capture_output=True)
-    whole = 2 * (time.monotonic() - started)
-    killed = 0
-    for _ in range(6):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            time.sleep(moments.uniform(0.3, 1.0) * whole)
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                killed += 1
-    assert killed, "every process ended before it was killed: nothing was tested"
+    killed = [_kill_when_there(command, config_path.parent / "builds" / "small" / place) for place in PLACES]
+    assert all(killed), "a process ended before it was killed"
     report = build(config_path)
     contents = [[check_shards(r.folder, content=True).content() for r in rep.results] for rep in (undisturbed, report)]
     for names, ours, theirs in zip([r.stage.name for r in report.results], *contents, strict=True):

@@ -1,7 +1,6 @@
 """Builds on disk: versions and the pointer to the served one, a build opened to be asked, cards, differences."""
 
 from mmkg.builds.cards import make_card
-from mmkg.builds.compare import compare_builds
 from mmkg.builds.opened import Build, Entity, open_build
 from mmkg.builds.versions import (
     BuildManifest,
@@ -19,7 +18,6 @@ __all__ = [
     "Build",
     "BuildManifest",
     "Entity",
-    "compare_builds",
     "find_build_folder",
     "list_versions",
     "make_card",

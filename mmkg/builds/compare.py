@@ -36,9 +36,9 @@ def _keys(connection: ibis.BaseBackend, build: Build, table: str) -> ibis.Table:
 
 
 def _compare(before: ibis.Table, after: ibis.Table) -> dict[str, int]:
-    kept = int(before.semi_join(after, before.columns).count().execute())
-    return {
-        "added": int(after.count().execute()) - kept,
-        "removed": int(before.count().execute()) - kept,
-        "kept": kept,
-    }
+    kept = _count(before.semi_join(after, before.columns))
+    return {"added": _count(after) - kept, "removed": _count(before) - kept, "kept": kept}
+
+
+def _count(rows: ibis.Table) -> int:
+    return int(rows.count().to_pyarrow().as_py())

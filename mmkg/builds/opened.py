@@ -86,7 +86,7 @@ class Build:
     @cached_property
     def store(self) -> EmbeddedStore:
         """The Cypher store, opened read-only."""
-        return open_embedded(self.folder / "store", attributes_of=self.folder)
+        return open_embedded(self.folder / "store")
 
     @cached_property
     def adjacency(self) -> Adjacency:
@@ -185,9 +185,7 @@ class Build:
             NotFound: an entity or relation is not there.
         """
         seeds = np.array([self.get_entity(name).entity_index for name in entities], dtype=np.int64)
-        chosen = (
-            None if relations is None else np.array([self._relation_index(name) for name in relations], dtype=np.int64)
-        )
+        chosen = None if relations is None else [self._relation_index(name) for name in relations]
         return expand(
             self.adjacency,
             seeds,

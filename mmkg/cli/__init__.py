@@ -17,6 +17,7 @@ from mmkg.errors import MmkgError
 app = typer.Typer(
     name="mmkg",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Build a knowledge graph from dumps of Freebase, DBpedia and YAGO, ask it in Cypher, and train on it.
@@ -45,6 +46,7 @@ def _settings(
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mmkg").setLevel(level)
+    logging.getLogger("mmkg.training").setLevel(logging.WARNING if level == logging.INFO else level)  # `train` prints it
 
 
 for module in (demo, builds, ask, learn, reading):

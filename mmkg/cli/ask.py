@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ _ROWS_OF_A_CARD = 12
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     for command in (query, show, why, subgraph):
-        app.command()(command)
+        app.command(rich_help_panel="Ask")(command)
 
 
 def _parameters(settings: list[str]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def subgraph(
     entities: Annotated[list[str], typer.Argument(metavar="ENTITY...", help="Seed entities: ids or labels.")],
     hops: Annotated[int, typer.Option(min=0, help="τ, how many hops from the seeds.")] = 2,
     relation: Annotated[list[str] | None, typer.Option(help="Only along this relation (may be repeated).")] = None,
-    direction: Annotated[str, typer.Option(help="both, out or in.")] = "both",
+    direction: Annotated[Literal["both", "out", "in"], typer.Option(help="As the triples point.")] = "both",
     max_neighbours: Annotated[int | None, typer.Option(min=1, help="Cap of each node; what is cut is listed.")] = None,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="Cap of the whole subgraph.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw it to this .png or .svg file.")] = None,

@@ -38,7 +38,7 @@ uri = "embedded"
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     for command in (init, build, status, diff, rollback, export):
-        app.command()(command)
+        app.command(rich_help_panel="Build")(command)
 
 
 def init(
@@ -174,7 +174,8 @@ def diff(
 
     Example: mmkg diff builds/atlas/0001-3f2a91c0 builds/atlas
     """
-    from mmkg.builds import compare_builds, open_build
+    from mmkg.builds import open_build
+    from mmkg.builds.compare import compare_builds
 
     with open_build(old) as before, open_build(new) as after:
         changes = compare_builds(before, after)
@@ -209,22 +210,29 @@ def rollback(
 
 def export(
     build: BuildArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into.")],
     form: Annotated[
-        str, typer.Option("--format", help="ntriples (one lossless file) or tsv (train/valid/test).")
+        str, typer.Option("--format", help="ntriples (every statement) or tsv (train, valid and test for PyKEEN).")
     ] = "ntriples",
+    with_dropped: Annotated[bool, typer.Option(help="N-Triples: also what the build left out on purpose.")] = False,
     version: VersionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a build's statements as N-Triples, or its splits as TSV.
+    """Write a build's statements as N-Triples without loss, or its splits as TSV.
 
-    Example: mmkg export builds/atlas --output atlas.nt
+    Example: mmkg export builds/atlas --output atlas-nt
     """
-    from mmkg.builds import open_build
+    from mmkg.builds import find_build_folder
     from mmkg.graph.export import export_ntriples, export_tsv
 
-    forms = {"ntriples": export_ntriples, "tsv": export_tsv}
-    if form not in forms:
-        raise ConfigError(unknown_name("format", form, forms))
-    with open_build(build, version) as opened:
-        rows = forms[form](opened.folder, output)
-    print(f"wrote {rows:,} statements to {output}")
+    folder = find_build_folder(build, version)
+    if form == "ntriples":
+        rows = export_ntriples(folder, output, with_dropped=with_dropped)
+    elif form == "tsv":
+        rows = export_tsv(folder, folder, output)
+    else:
+        raise ConfigError(unknown_name("format", form, ["ntriples", "tsv"]))
+    if as_json:
+        print_json(rows)
+        return
+    print_table(["file", "lines"], [[str(output / name), count] for name, count in rows.items()])

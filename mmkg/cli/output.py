@@ -18,7 +18,8 @@ BuildArgument = Annotated[
 ]
 VersionOption = Annotated[str | None, typer.Option("--version", help="Another version than the one being served.")]
 
-console = Console(highlight=False, soft_wrap=True)
+# Piped output is not folded: a program or a log reads it.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 
 
 def print_json(value: object) -> None:

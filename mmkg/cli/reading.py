@@ -16,8 +16,8 @@ _REJECTS_SHOWN = 10
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command()(read)
-    app.command()(doctor)
+    app.command(rich_help_panel="Look")(read)
+    app.command(rich_help_panel="Look")(doctor)
 
 
 def read(
