@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("read", "graph", "splits", "findings", "adjacency", "store")
 Progress = Callable[[int, int], None]
+_SOURCE_SETTINGS = {"kind", "name", "split", "base_iri", "fold_cvt", "drop_redundant"}  # what the graph depends on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ def merge(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult]) -
             "identity": config.identity.model_dump(mode="json"),
             "languages": config.graph.languages,
             "source_names": config.source_names,
-            "freebase": [s.model_dump(include={"name", "fold_cvt", "drop_redundant"}) for s in config.sources],
+            "sources": [s.model_dump(include=_SOURCE_SETTINGS) for s in config.sources],
         },
     )
     return run_stage(

@@ -177,7 +177,7 @@ DROPPED = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("dump", pa.string(), nullable=False),
         pa.field("line", pa.int64(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # redundant | reverse | folded
+        pa.field("reason", pa.string(), nullable=False),  # redundant | reverse | folded | not_a_link
     ]
 )
 

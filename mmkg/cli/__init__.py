@@ -46,7 +46,9 @@ def _settings(
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mmkg").setLevel(level)
-    logging.getLogger("mmkg.training").setLevel(logging.WARNING if level == logging.INFO else level)  # `train` prints it
+    logging.getLogger("mmkg.training").setLevel(
+        logging.WARNING if level == logging.INFO else level
+    )  # `train` prints it
 
 
 for module in (demo, builds, ask, learn, reading):
