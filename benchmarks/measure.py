@@ -47,10 +47,8 @@ def median_seconds(work: Callable[[], object], *, repeats: int = 3) -> float:
 
 def machine() -> str:
     """The machine in one line: processor, cores, memory."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
     import os
 
