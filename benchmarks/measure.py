@@ -1,6 +1,7 @@
 """What every benchmark shares: repeat, take the median, print ours beside the peer as a ratio, and the machine."""
 
 import gc
+import os
 import platform
 import statistics
 import time
@@ -50,6 +51,4 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
-    import os
-
     return f"{model}, {os.cpu_count()} cores, {memory_kb / 2**20:.0f} GiB, Python {platform.python_version()}"

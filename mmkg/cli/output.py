@@ -46,7 +46,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[cell_text(value) for value in row])
-    console.print(table)
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().splitlines():
+        print(line.rstrip())
 
 
 def cell_text(value: object) -> str:
@@ -58,7 +61,7 @@ def cell_text(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 2**53 else f"{value:,.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(cell_text(item) for item in value)
     if isinstance(value, Mapping):
