@@ -11,7 +11,7 @@ import typer
 
 from mmkg.cli import atlas
 from mmkg.cli.output import console, print_table
-from mmkg.errors import CheckFailed
+from mmkg.errors import CheckFailed, require
 
 # In Cypher, as a user would type them; the answers are in the atlas's expected.json, in this order.
 QUESTIONS = (
@@ -92,6 +92,7 @@ def _cut(version: Path, picture: Path) -> None:
 
 
 def _train(version: Path, runs: Path) -> Path:
+    require("torch", extra="graph", needed_by="the demo's training")
     from mmkg.training.recipes import open_recipe
     from mmkg.training.run import train
 

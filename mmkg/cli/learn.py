@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmkg.cli.output import JsonOption, print_json, print_table
-from mmkg.errors import TrainingError
+from mmkg.errors import TrainingError, require
 
 _SHOWN = {"mrr": "MRR", "hits_at_1": "Hits@1", "hits_at_3": "Hits@3", "hits_at_10": "Hits@10"}
 
@@ -33,6 +33,7 @@ def train(
 
     Example: mmkg train link_prediction/rgat_complex_tiny --build builds/atlas
     """
+    require("torch", extra="graph", needed_by="mmkg train")
     from mmkg.builds import find_build_folder
     from mmkg.training.recipes import open_recipe
     from mmkg.training.run import train as train_run
@@ -66,6 +67,7 @@ def evaluate(
 
     Example: mmkg evaluate runs/link_prediction-rgat_complex_tiny --split valid
     """
+    require("torch", extra="graph", needed_by="mmkg evaluate")
     from mmkg.builds import find_build_folder
     from mmkg.training.run import evaluate_run
 
