@@ -183,8 +183,9 @@ def split(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult], g
             "dumps": [[name, folder.name] for name, folder in named],
         },
     )
-    work = lambda folder: build_splits(config, graph.folder, named, folder)  # noqa: E731
-    return run_stage(graph_folder(config) / "stages", stage, work)
+    return run_stage(
+        graph_folder(config) / "stages", stage, lambda folder: build_splits(config, graph.folder, named, folder)
+    )
 
 
 def validate(config: Config, graph: StageResult) -> StageResult:
@@ -199,8 +200,9 @@ def validate(config: Config, graph: StageResult) -> StageResult:
             "shacl_max_triples": config.checks.shacl_max_triples,
         },
     )
-    work = lambda folder: build_findings(config, graph.folder, folder)  # noqa: E731
-    return run_stage(graph_folder(config) / "stages", stage, work)
+    return run_stage(
+        graph_folder(config) / "stages", stage, lambda folder: build_findings(config, graph.folder, folder)
+    )
 
 
 def index(config: Config, graph: StageResult) -> StageResult:
@@ -300,17 +302,15 @@ def build(
         dumps = list_dumps(config)
         reads = [read(config, dump, progress(dump) if progress else None) for dump in dumps]
         results = list(reads)
-        steps: tuple[tuple[str, Callable[[StageResult], StageResult]], ...] = (
-            ("splits", lambda graph: split(config, dumps, reads, graph)),
-            ("findings", lambda graph: validate(config, graph)),
-            ("adjacency", lambda graph: index(config, graph)),
-            ("store", lambda graph: load(config, graph)),
+        after_graph: tuple[Callable[[StageResult], StageResult], ...] = (  # in the order of STAGES
+            lambda graph: split(config, dumps, reads, graph),
+            lambda graph: validate(config, graph),
+            lambda graph: index(config, graph),
+            lambda graph: load(config, graph),
         )
-        if until != "read":
-            results.append(graph := merge(config, dumps, reads))
-            for name, step in steps[: STAGES.index(until) - 1]:
-                logger.debug("next: %s", name)
-                results.append(step(graph))
+        if until != STAGES[0]:
+            graph = merge(config, dumps, reads)
+            results += [graph, *(step(graph) for step in after_graph[: STAGES.index(until) - 1])]
         if until != STAGES[-1]:
             return BuildReport(folder=None, version=None, unchanged=False, results=tuple(results))
         return publish(config, dumps, results)

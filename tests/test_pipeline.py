@@ -1,6 +1,7 @@
 """Whole builds of a small graph: what is skipped, what is redone, what is served when something goes wrong."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,8 +112,6 @@ def test_rollback_serves_the_version_before(config_path):
 
 def test_a_version_outlives_the_stages_it_was_made_of(config_path):
     report = build(config_path)
-    import shutil
-
     shutil.rmtree(config_path.parent / "builds" / "small" / "stages")
     with open_build(report.folder) as opened:
         assert opened.entities.count_rows() == 4

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmkg.cli import atlas
-from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, console, print_json, print_table
+from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, console, print_dumps, print_json, print_table
 from mmkg.errors import ConfigError, unknown_name
 
 _OWN_CONFIG = """# One file describes one graph. `mmkg build graph.toml` does what is not yet done.
@@ -98,7 +98,7 @@ def build(
             }
         )
         return
-    _print_dumps([r.manifest.counts for r in report.results if r.stage.name == "read"])
+    print_dumps([r.manifest.counts for r in report.results if r.stage.name == "read"])
     rows = [
         [
             r.stage.name,
@@ -113,11 +113,6 @@ def build(
         print_table(["stage", "done in", "digest", "result"], rows)
     if report.folder:
         print(f"{'nothing has changed' if report.unchanged else 'built'}: {report.folder}")
-
-
-def _print_dumps(dumps: list[Any]) -> None:
-    columns = ["source", "dump", "lines", "triples", "qualifiers", "rejects", "comments", "blank", "repaired"]
-    print_table(columns, [[dump[column] for column in columns] for dump in dumps])
 
 
 def _summary(counts: Any) -> str:
@@ -157,7 +152,7 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
     )
     for problem in manifest.problems:
         console.print(f"[red]not served:[/red] {problem}")
-    _print_dumps(dumps)
+    print_dumps(dumps)
     if reasons:
         print_table(["dump", "rejected because", "lines"], [[r["dump"], r["reason"], r["count_all"]] for r in reasons])
     others = [name for name in manifest.stages if not name.startswith("read:")]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mmkg.cli import atlas
-from mmkg.cli.output import console, print_table
+from mmkg.cli.output import console, print_dumps, print_table
 from mmkg.errors import CheckFailed, require
 
 # In Cypher, as a user would type them; the answers are in the atlas's expected.json, in this order.
@@ -56,9 +56,8 @@ def _build(config: Path) -> Path:
     from mmkg.config import read_config
 
     report = pipeline.build(read_config(config))
-    columns = ("dump", "lines", "triples", "qualifiers", "rejects", "comments", "blank", "repaired")
     dumps = [result.manifest.counts for result in report.results if result.stage.name == "read"]
-    print_table(columns, [[dump[column] for column in columns] for dump in dumps])
+    print_dumps(dumps, with_source=False)
     graph = next(result.manifest.counts for result in report.results if result.stage.name == "graph")
     chosen = ("entities", "relations", "triples", "literals", "qualifiers", "merged_links", "flagged_links")
     print(", ".join(f"{graph[name]:,} {name.replace('_', ' ')}" for name in chosen))

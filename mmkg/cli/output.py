@@ -18,6 +18,8 @@ BuildArgument = Annotated[
 ]
 VersionOption = Annotated[str | None, typer.Option("--version", help="Another version than the one being served.")]
 
+_DUMP_COLUMNS = ("dump", "lines", "triples", "qualifiers", "rejects", "comments", "blank", "repaired")
+
 # Piped output is not folded: a program or a log reads it.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 
@@ -50,6 +52,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
         console.print(table)
     for line in printed.get().splitlines():
         print(line.rstrip())
+
+
+def print_dumps(dumps: Sequence[Mapping[str, Any]], *, with_source: bool = True) -> None:
+    """Print what became of the lines of each dump."""
+    columns = ("source", *_DUMP_COLUMNS) if with_source else _DUMP_COLUMNS
+    print_table(columns, [[dump[column] for column in columns] for dump in dumps])
 
 
 def cell_text(value: object) -> str:

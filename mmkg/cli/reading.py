@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmkg.cli import doctor as checks
-from mmkg.cli.output import JsonOption, print_json, print_table
+from mmkg.cli.output import JsonOption, print_dumps, print_json, print_table
 from mmkg.errors import ConfigError
 
 _REJECTS_SHOWN = 10
@@ -57,8 +57,7 @@ def read(
     if as_json:
         print_json({"dumps": counts, "first_rejects": rejects})
         return
-    columns = ["dump", "lines", "triples", "qualifiers", "rejects", "comments", "blank", "repaired"]
-    print_table(columns, [[row[column] for column in columns] for row in counts])
+    print_dumps(counts, with_source=False)
     if rejects:
         rows = [
             [f"{r['dump']}:{r['line']}", r["reason"], r["raw"][:80].decode("utf-8", "backslashreplace")]
