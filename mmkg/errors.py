@@ -7,7 +7,9 @@ Any other exception is a bug of ours and keeps its traceback.
 import difflib
 import importlib
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 class MmkgError(Exception):
@@ -26,6 +28,10 @@ class DumpError(MmkgError):
     """A dump cannot be read at all: missing, truncated, or not what its kind says."""
 
 
+class FetchError(MmkgError):
+    """A dump or an answer cannot be fetched whole: unreachable, refused, cut, or not what it was."""
+
+
 class ShardError(MmkgError):
     """A shard, manifest or table folder is missing, half-written, or not what its manifest says."""
 
@@ -36,6 +42,13 @@ class BuildError(MmkgError):
 
 class CheckFailed(BuildError):  # noqa: N818
     """A finished build does not pass the checks of its config; the previous one keeps being served."""
+
+    def __init__(self, message: str, report: Any = None, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+        """The mmkg.builds.checks.CheckReport with every check, or None."""
+        self.folder = folder
+        """Of the version that is not served, or None."""
 
 
 class StoreError(MmkgError):

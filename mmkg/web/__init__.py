@@ -1,0 +1,27 @@
+"""Files of other people's servers, on their way to our disk: whole, unchanged, and without being a nuisance.
+
+The first step of a fact: before a line can be read, its dump must be here. `manners` says who asks, how we wait and
+where we let ourselves be sent; `validators` reads what a server says about a file; `partial` is the file while it
+grows; `exchange` asks one server once; `download` insists, and goes from the file's own host to its mirrors.
+"""
+
+from mmkg.web.download import Download, Outcome, download, is_intact
+from mmkg.web.exchange import Progress
+from mmkg.web.manners import Unreachable, shown_url, user_agent
+from mmkg.web.partial import Record, read_record
+from mmkg.web.validators import Checksum, parse_checksum_file
+
+__all__ = [
+    "Checksum",
+    "Download",
+    "Outcome",
+    "Progress",
+    "Record",
+    "Unreachable",
+    "download",
+    "is_intact",
+    "parse_checksum_file",
+    "read_record",
+    "shown_url",
+    "user_agent",
+]
