@@ -38,12 +38,19 @@ class BuildManifest:
     counts: Mapping[str, Mapping[str, Any]]  # name of the stage to its counts
     source_names: tuple[str, ...]  # bit i of a `sources` column is the i-th
     config: Mapping[str, Any]
-    problems: tuple[str, ...] = ()  # checks that it did not pass; such a version is not served
+    problems: tuple[str, ...] = ()  # checks that it did not pass; such a version is not served ...
+    accepted: tuple[str, ...] = ()  # ... unless somebody let these problems through
+
+    @property
+    def may_be_served(self) -> bool:
+        """Whether it passed its checks, or what it did not pass was accepted."""
+        return set(self.problems) <= set(self.accepted)
 
 
 def list_versions(root: Path) -> list[str]:
     """Names of the finished versions of a graph, oldest first."""
-    return sorted(path.parent.name for path in root.glob(f"*/{BUILD_MANIFEST}") if path.parent.name != CURRENT)
+    names = (path.parent.name for path in root.glob(f"*/{BUILD_MANIFEST}"))
+    return sorted(name for name in names if name != CURRENT and not name.endswith(PARTIAL_SUFFIX))
 
 
 def served_version(root: Path) -> str | None:
@@ -69,19 +76,18 @@ def serve(root: Path, version: str) -> None:
     sync_folder(root)
 
 
-def roll_back(root: Path) -> str:
-    """Serve the version before the one being served; returns its name.
+def version_before(root: Path) -> str:
+    """Name of the version before the one being served, of those that may be served.
 
     Raises:
         BuildError: there is none before it.
     """
     served = served_version(root)
     earlier = [
-        v for v in list_versions(root) if (served is None or v < served) and not read_build_manifest(root / v).problems
+        v for v in list_versions(root) if (served is None or v < served) and read_build_manifest(root / v).may_be_served
     ]
     if not earlier:
         raise BuildError(f"{root}: no version before {served or 'the first build'} to roll back to.")
-    serve(root, earlier[-1])
     return earlier[-1]
 
 
@@ -94,8 +100,8 @@ def read_build_manifest(folder: Path) -> BuildManifest:
     path = folder / BUILD_MANIFEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("source_names", "problems"):
-            data[name] = tuple(data[name])
+        for name in ("source_names", "problems", "accepted"):
+            data[name] = tuple(data.get(name, ()) if name == "accepted" else data[name])  # older builds have none
         return BuildManifest(**data)
     except FileNotFoundError as error:
         raise BuildError(
@@ -143,20 +149,6 @@ def _link(path: Path, target: Path) -> None:
         if error.errno == errno.EEXIST:  # two stages bring one file: a copy would write into the first one's
             raise
         shutil.copy2(path, target)
-
-
-def remove_old_versions(root: Path, *, keep: int) -> list[str]:
-    """Remove the oldest versions beyond `keep` and the stages that only they used; never the one being served."""
-    versions = list_versions(root)
-    served = served_version(root)
-    removed = [version for version in versions[:-keep] if version != served]
-    for version in removed:
-        shutil.rmtree(root / version)
-    used = {stage for v in list_versions(root) for stage in read_build_manifest(root / v).stages.values()}
-    for stage in (root / "stages").glob("*/*"):
-        if stage.name.removesuffix(PARTIAL_SUFFIX) not in used:
-            shutil.rmtree(stage)
-    return removed
 
 
 def find_build_folder(where: str | Path, version: str | None = None) -> Path:
