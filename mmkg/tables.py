@@ -200,6 +200,20 @@ FINDINGS = pa.schema(
     ]
 )
 
+# What was held against the `[checks]` of the config before a version was served: one row for each thing looked at.
+CHECKS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),  # the key of `[checks]` whose limit it is
+        pa.field("subject", pa.string(), nullable=False),  # dump, relation, source or column; graph
+        pa.field("before", pa.int64()),  # in the version being served; null without one
+        pa.field("now", pa.int64()),
+        pa.field("share", pa.float64()),  # what is held against the limit; null where it was not tried
+        pa.field("limit", pa.float64(), nullable=False),
+        pa.field("passed", pa.bool_()),  # null: not tried, and the detail says why
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "triples_raw": TRIPLES_RAW,
     "qualifiers_raw": QUALIFIERS_RAW,
@@ -215,4 +229,5 @@ SCHEMAS: dict[str, pa.Schema] = {
     "dropped": DROPPED,
     "splits": SPLITS,
     "findings": FINDINGS,
+    "checks": CHECKS,
 }

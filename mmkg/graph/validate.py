@@ -1,7 +1,7 @@
-"""What is odd in a finished graph: a report of findings, and the few checks that stop a bad build from being served.
+"""What is odd in a finished graph: a report of findings.
 
 The way of a fact passes here, but nothing is changed: `findings` is a table beside the graph. SHACL shapes are tried by
-``shapes.py``.
+``shapes.py``; what stops a bad build from being served is in ``builds/checks.py``.
 
 =============  ========================================================================================================
 check          one finding for each
@@ -21,7 +21,6 @@ shacl_not_run  shape file that was not tried, because the graph is too large
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import ibis
 import pyarrow as pa
@@ -90,7 +89,7 @@ def build_findings(config: Config, graph_folder: Path, folder: Path) -> dict[str
     Raises:
         ConfigError: a file of shapes cannot be read.
     """
-    with open_engine(config.graph) as connection:
+    with open_engine(config.graph, spill_folder=folder) as connection:
         graph = _Graph(Workspace(connection), graph_folder)
         disjoint = [*config.identity.disjoint_types, *_stated_pairs(graph, OWL_DISJOINT_WITH)]
         checks = {
@@ -235,51 +234,3 @@ def _find_unusual_ends(graph: _Graph, side: str, word: str) -> Table:
     shares = named["having"].cast("string") + " of " + named["size"].cast("string")
     detail = named["entity_id"] + " is no " + named["type"] + f", as {word}s of " + shares + " are"
     return named.select(subject="relation_id", detail=detail)
-
-
-# --- what stops a build ----------------------------------------------------------------------------------------------
-
-
-def check_build(
-    config: Config,
-    counts: Mapping[str, Mapping[str, Any]],
-    previous_counts: Mapping[str, Mapping[str, Any]] | None,
-) -> list[str]:
-    """Hold a build's counts against the ``[checks]`` of its config.
-
-    Args:
-        config: the limits; one that is not set is not checked.
-        counts: of each stage by name: ``read:DUMP`` (lines, rejects), ``graph`` (triples), ``findings``.
-        previous_counts: the same of the build that is being served, if there is one.
-
-    Returns:
-        A message for each limit that is passed; empty when the build may be served.
-    """
-    checks = config.checks
-    problems = []
-    if checks.max_reject_share is not None:
-        for stage, dump in counts.items():
-            if stage.startswith("read:") and dump["rejects"] > checks.max_reject_share * dump["lines"]:
-                name = stage.removeprefix("read:")
-                what = f"{name}: {dump['rejects']:,} of {dump['lines']:,} lines are rejects"
-                problems.append(_problem(what, "max_reject_share", checks.max_reject_share, "see the table `rejects`"))
-    if checks.max_triples_lost is not None and previous_counts is not None:
-        now, before = counts["graph"]["triples"], previous_counts["graph"]["triples"]
-        if before - now > checks.max_triples_lost * before:
-            what = f"{now:,} triples, {before - now:,} fewer than the {before:,} of the build being served"
-            problems.append(
-                _problem(what, "max_triples_lost", checks.max_triples_lost, "is a dump missing or cut off?")
-            )
-    findings = counts["findings"]
-    for limit_name, limit, count_name, words in (
-        ("max_orphan_share", checks.max_orphan_share, "orphans", "have no triple"),
-        ("max_unlabelled_share", checks.max_unlabelled_share, "unlabelled", "have no label"),
-    ):
-        if limit is not None and findings[count_name] > limit * findings["entities"]:
-            what = f"{findings[count_name]:,} of {findings['entities']:,} entities {words}"
-            problems.append(_problem(what, limit_name, limit, "see the table `findings`"))
-    return problems
-
-
-def _problem(what: str, name: str, limit: float, advice: str) -> str:
-    return f"{what}; checks.{name} allows {limit:.2%}: {advice}, or raise the limit"

@@ -1,4 +1,4 @@
-"""Findings on graphs that can be checked by finger, shapes with planted violations, and what stops a build."""
+"""Findings on graphs that can be checked by finger, and shapes with planted violations."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mmkg.errors import ConfigError
-from mmkg.graph.validate import build_findings, check_build
+from mmkg.graph.validate import build_findings
 from mmkg.shards import open_table
 from mmkg.terms import OWL, RDFS, RDFS_LABEL, XSD
 
@@ -189,41 +189,3 @@ def test_a_bad_file_of_shapes_is_named(tmp_path: Path, content: str | None, mess
     with pytest.raises(ConfigError, match=message) as error:
         find(tmp_path, [("http://x/a", "http://x/p", "http://x/b")], config=config)
     assert str(path) in str(error.value)
-
-
-# --- what stops a build ----------------------------------------------------------------------------------------------
-
-COUNTS = {
-    "read:a.nt": {"lines": 100, "rejects": 5},
-    "read:b.nt": {"lines": 0, "rejects": 0},
-    "graph": {"triples": 90},
-    "findings": {"entities": 50, "orphans": 10, "unlabelled": 25},
-}
-
-
-@pytest.mark.parametrize(
-    ("checks", "words"),
-    [
-        ({"max_reject_share": 0.04}, "a.nt: 5 of 100 lines are rejects; checks.max_reject_share allows 4.00%"),
-        ({"max_triples_lost": 0.05}, "90 triples, 10 fewer than the 100 of the build being served"),
-        ({"max_orphan_share": 0.1}, "10 of 50 entities have no triple"),
-        ({"max_unlabelled_share": 0.49}, "25 of 50 entities have no label"),
-    ],
-)
-def test_a_limit_that_is_passed_stops_the_build(checks: dict[str, float], words: str) -> None:
-    [problem] = check_build(make_config(checks=checks), COUNTS, {"graph": {"triples": 100}})
-    assert words in problem
-
-
-def test_a_limit_that_is_just_reached_does_not() -> None:
-    checks = {"max_reject_share": 0.05, "max_triples_lost": 0.1, "max_orphan_share": 0.2, "max_unlabelled_share": 0.5}
-    assert check_build(make_config(checks=checks), COUNTS, {"graph": {"triples": 100}}) == []
-
-
-def test_without_limits_or_without_a_build_before_nothing_is_stopped() -> None:
-    assert check_build(make_config(), COUNTS, {"graph": {"triples": 10**9}}) == []
-    assert check_build(make_config(checks={"max_triples_lost": 0}), COUNTS, None) == []
-
-
-def test_a_graph_that_grew_has_lost_nothing() -> None:
-    assert check_build(make_config(checks={"max_triples_lost": 0}), COUNTS, {"graph": {"triples": 1}}) == []
