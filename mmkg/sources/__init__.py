@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmkg.config import LinkConfig, SourceConfig
 from mmkg.errors import ConfigError, unknown_name
-from mmkg.sources import dbpedia, freebase, mmkb, ntriples, tsv, yago
+from mmkg.sources import dbpedia, freebase, mmkb, ntriples, sparql, tsv, yago
 from mmkg.sources.base import REJECT_REASONS, DumpCounts, Source, SourceInfo, dump_names, find_dumps
 from mmkg.sources.links import LINKS
 from mmkg.sources.reader import READER_VERSION, Progress, read_one_dump
@@ -23,6 +23,7 @@ SOURCES: dict[str, Source] = {
     "mmkb": mmkb.SOURCE,
     "ntriples": ntriples.SOURCE,
     "tsv": tsv.SOURCE,
+    "sparql": sparql.SOURCE,
 }
 
 __all__ = [

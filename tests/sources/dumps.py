@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pyoxigraph as ox
 import zstandard
 
-from mmkg.config import LinkConfig, SourceConfig
+from mmkg.config import LinkConfig, SourceConfig, SparqlConfig
 from mmkg.sources import LINKS, SOURCES, DumpCounts
 from mmkg.sources.base import Block, LineContext
 from mmkg.sources.reader import read_one_dump
@@ -24,6 +24,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "bzip2": bz2.compress,
     "zstd": lambda content: zstandard.ZstdCompressor().compress(content),
 }
+PULLED = SparqlConfig(endpoint="http://127.0.0.1/sparql", predicates=("http://a/p",))
 FRANCE = '<http://dbpedia.org/resource/France> <http://www.w3.org/2000/01/rdf-schema#label> "France"@en .\n'
 SAME_AS = f"<http://a/Paris> <{OWL}sameAs> <http://b/Paris> .\n"
 
@@ -91,7 +92,8 @@ def read_file(
     if links:
         source, config = LINKS[kind], LinkConfig(kind=kind, paths=(str(dump),))
     else:
-        source, config = SOURCES[kind], SourceConfig(kind=kind, paths=(str(dump),), base_iri=base_iri)
+        asked = {"paths": (str(dump),)} if kind != "sparql" else {"sparql": PULLED}
+        source, config = SOURCES[kind], SourceConfig(kind=kind, base_iri=base_iri, **asked)
     counts = read_one_dump(source, config, dump, dump.name, folder, **{"workers": workers, "progress": None, **more})
     return Reading(counts, folder)
 

@@ -1,0 +1,50 @@
+"""The proof at the end of a pull: the endpoint still counts what was pulled, or the ranges that changed are found.
+
+The beginning of the way of a fact. Each page was proved when it came; what is left is what changed between the first
+page and the last. Each selection is counted again; where that differs from the pages, or cannot be had as a whole, its
+pieces are counted, down to the pages.
+"""
+
+from mmkg.errors import FetchError
+from mmkg.sources.sparql.answers import BrokenAnswer
+from mmkg.sources.sparql.endpoint import RequestFailed
+from mmkg.sources.sparql.tree import Node, Tree
+from mmkg.sources.sparql.work import Worker
+
+
+def find_changes(worker: Worker, tree: Tree) -> tuple[int, list[tuple[Node, int]]]:
+    """Count everything again.
+
+    Returns:
+        what the endpoint counts in all; and the ranges in which that is not what was pulled, each with its new count.
+
+    Raises:
+        FetchError: a page's range cannot be counted any more.
+    """
+    total = 0
+    changes: list[tuple[Node, int]] = []
+    for root in tree.roots:
+        rows, changed = _look_at(worker, tree, root)
+        total += rows
+        changes += changed
+    return total, changes
+
+
+def _look_at(worker: Worker, tree: Tree, node: Node) -> tuple[int, list[tuple[Node, int]]]:
+    try:
+        rows = int(worker.count(node)["rows"])
+    except (RequestFailed, BrokenAnswer) as error:
+        if not node.children:
+            raise FetchError(
+                f"{worker.endpoint.url}: {tree.describe(node)} was pulled and cannot be counted again ({error}), so "
+                "that it is not proved that nothing has changed. Start again later: the pull goes on from here."
+            ) from error
+        below = [_look_at(worker, tree, child) for child in node.children]
+        return sum(count for count, _ in below), [change for _, changed in below for change in changed]
+    if rows == node.total_rows:
+        return rows, []
+    if not node.children:
+        return rows, [(node, rows)]
+    changes = [change for child in node.children for change in _look_at(worker, tree, child)[1]]
+    # No piece has changed, and their sum has: the whole is pulled again, and given up if that happens again.
+    return rows, changes or [(node, rows)]

@@ -1,0 +1,152 @@
+"""A pull that is killed at a random moment and started again ends with the parts of an undisturbed one."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmkg.config import SparqlConfig
+from mmkg.errors import FetchError
+from mmkg.sources.sparql import pull
+from mmkg.sources.sparql.ledger import LEDGER_FILE
+from tests.servers.lying_sparql import LyingServer, Question, Reply, lying_server
+
+P = "http://a/p"
+# Imports once, and then becomes one pull after the other: a line of JSON in, the pull's process id out.
+_PULLS = """
+import json, os, sys
+from pathlib import Path
+import SPARQLWrapper
+from mmkg.config import SparqlConfig
+from mmkg.sources.sparql import pull
+for line in sys.stdin:
+    config, folder = json.loads(line)
+    process = os.fork()
+    if process == 0:
+        pull(SparqlConfig.model_validate(config), Path(folder))
+        os._exit(0)
+    print(process, flush=True)
+    print(os.waitpid(process, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[LyingServer]:
+    with lying_server() as running:
+        lines = [f'<http://a/item_{n:03d}> <{P}> "value {n}" .' for n in range(300)]
+        running.load("\n".join(lines).encode())
+        running.lie = lambda question: Reply(question.truth, wait_seconds=0.02)
+        yield running
+
+
+def config_of(server: LyingServer) -> SparqlConfig:
+    return SparqlConfig(endpoint=server.endpoint, predicates=(P,), page_rows=10, delay_seconds=0, connections=2)
+
+
+def _wait_for_lines(ledger: Path, lines: int) -> None:
+    """Until a pull has taken so many steps, or is done."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (ledger.parent / "pull.json").exists():
+        if ledger.exists() and ledger.read_bytes().count(b"\n") >= lines:
+            return
+        time.sleep(0.005)
+
+
+def test_sigkill_at_random_moments_changes_no_byte_and_costs_little(server: LyingServer, tmp_path: Path) -> None:
+    config = config_of(server)
+    expected = pull(config, tmp_path / "undisturbed")
+    random_seed = int(os.environ.get("MMKG_KILL_SEED", "7"))
+    draw = random.Random(random_seed)
+    killed = 0
+    command = [sys.executable, "-c", _PULLS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pulls:
+        assert pulls.stdin is not None
+        assert pulls.stdout is not None
+        for round_number in range(6):
+            folder = tmp_path / str(round_number)
+            pulls.stdin.write(json.dumps([config.model_dump(mode="json"), str(folder)]) + "\n")
+            pulls.stdin.flush()
+            process = int(pulls.stdout.readline())
+            _wait_for_lines(folder / LEDGER_FILE, draw.randint(4, 30))
+            time.sleep(draw.uniform(0, 0.03))
+            with contextlib.suppress(ProcessLookupError):  # it was done before
+                os.kill(process, signal.SIGKILL)
+            status = int(pulls.stdout.readline())
+            assert status in {0, signal.SIGKILL}
+            killed += status == signal.SIGKILL
+            report = pull(config, folder)
+            assert [file.read_bytes() for file in report.files] == [file.read_bytes() for file in expected.files]
+            assert report.requests < expected.requests, random_seed
+            assert sorted(path.name for path in folder.iterdir()) == ["part-000000.nt.gz", "pull.json"]
+    assert killed >= 3
+
+
+def _stop_after(server: LyingServer, pages: int) -> None:
+    def lie(question: Question) -> Reply | None:
+        return Reply(b"", 403) if question.kind == "page" and question.number > pages else None
+
+    server.lie = lie
+
+
+def _pull_half(server: LyingServer, folder: Path) -> None:
+    _stop_after(server, 12)
+    with pytest.raises(FetchError, match="403"):
+        pull(config_of(server), folder)
+    server.lie = lambda question: None
+
+
+def test_pages_that_are_there_are_not_asked_for_again(server: LyingServer, tmp_path: Path) -> None:
+    _pull_half(server, tmp_path)
+    before = server.asked["page"]
+    report = pull(config_of(server), tmp_path)
+    assert report.resumed == 12
+    assert server.asked["page"] - before == report.ranges - 12
+    assert report.statements == 300
+
+
+@pytest.mark.parametrize("torn", [b'{"step":"page","range":"', b'{"step":"page"}', b"\xff\x00"])
+def test_a_torn_last_line_of_the_ledger_is_cut_off(server: LyingServer, tmp_path: Path, torn: bytes) -> None:
+    _pull_half(server, tmp_path)
+    with (tmp_path / LEDGER_FILE).open("ab") as ledger:
+        ledger.write(torn)
+    before = server.asked["page"]
+    _stop_after(server, before + 5)
+    with pytest.raises(FetchError, match="403"):  # and again: what came behind the torn line counts too
+        pull(config_of(server), tmp_path)
+    server.lie = lambda question: None
+    report = pull(config_of(server), tmp_path)
+    assert (report.statements, report.resumed) == (300, 17)
+
+
+def test_a_page_that_was_damaged_on_disk_is_fetched_again(server: LyingServer, tmp_path: Path) -> None:
+    _pull_half(server, tmp_path)
+    pages = sorted((tmp_path / "pages").iterdir())
+    pages[0].write_bytes(b"damaged")
+    pages[1].unlink()
+    report = pull(config_of(server), tmp_path)
+    assert (report.statements, report.resumed) == (300, 10)
+
+
+def test_a_ledger_of_other_settings_is_not_gone_on_from(server: LyingServer, tmp_path: Path) -> None:
+    _pull_half(server, tmp_path)
+    other = SparqlConfig(endpoint=server.endpoint, classes=("http://a/C",), delay_seconds=0)
+    server.load(b"<http://a/x> <http://www.w3.org/1999/02/22-rdf-syntax-ns#type> <http://a/C> .")
+    report = pull(other, tmp_path)
+    assert (report.statements, report.resumed) == (1, 0)
+
+
+def test_what_changed_while_the_pull_lay_dead_is_pulled_again(server: LyingServer, tmp_path: Path) -> None:
+    _pull_half(server, tmp_path)
+    server.load("".join(f'<http://a/item_{n:03d}> <{P}> "value {n}" .\n' for n in range(5, 320)).encode())
+    report = pull(config_of(server), tmp_path)
+    undisturbed = pull(config_of(server), tmp_path / "undisturbed")
+    assert report.statements == 315
+    assert [file.read_bytes() for file in report.files] == [file.read_bytes() for file in undisturbed.files]
