@@ -56,7 +56,7 @@ def export_ntriples(
         BuildError: an id holds a character that N-Triples cannot hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _open_tables(graph_folder, engine) as (workspace, read):
+    with _open_tables(graph_folder, engine, folder) as (workspace, read):
         files = {
             "statements.nt": _statements(read),
             "qualifiers.nt": _qualifiers(read),
@@ -72,7 +72,7 @@ def export_statements(graph_folder: Path, path: Path, *, engine: GraphConfig | N
     Raises:
         BuildError: an id holds a character that N-Triples cannot hold.
     """
-    with _open_tables(graph_folder, engine) as (workspace, read):
+    with _open_tables(graph_folder, engine, path.parent) as (workspace, read):
         return _write_lines(workspace, _statements(read), path)
 
 
@@ -96,7 +96,7 @@ def export_tsv(
         BuildError: an id holds a character that would break a line.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _open_tables(graph_folder, engine, splits_folder=splits_folder) as (workspace, read):
+    with _open_tables(graph_folder, engine, folder, splits_folder=splits_folder) as (workspace, read):
         entities = read("entities").select("entity_index", node=ibis._.entity_id)
         relations = read("relations").select("relation_index", verb=ibis._.relation_id)
         named = _with_ends(read("splits"), entities, relations)
@@ -111,10 +111,10 @@ def export_tsv(
 
 @contextlib.contextmanager
 def _open_tables(
-    graph_folder: Path, engine: GraphConfig | None, *, splits_folder: Path | None = None
+    graph_folder: Path, engine: GraphConfig | None, spill_folder: Path, *, splits_folder: Path | None = None
 ) -> Iterator[tuple[Workspace, Callable[[str], Table]]]:
     """Give an engine and a function that opens a table by name in it, once the ids are known to fit a line."""
-    with open_engine(engine or GraphConfig(name="export")) as connection:
+    with open_engine(engine or GraphConfig(name="export"), spill_folder) as connection:
         workspace = Workspace(connection)
 
         def read(table: str) -> Table:

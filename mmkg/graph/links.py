@@ -33,8 +33,9 @@ from mmkg.terms import LABEL_PREDICATES
 # and the score of the others is made of their support alone.
 SCORE_ALL_LINKS = 50_000
 # Host and, if something follows it, the first folder: http://dbpedia.org/resource/, http://sws.geonames.org/
-_FOLDER = r"^[^:]+://([^/]+/[^/#]+[/#])."
-_HOST = r"^[^:]+://([^/]+/)."
+# Not a dot at the end: to Spark's Java some more characters than a newline end a line.
+_FOLDER = r"^[^:]+://([^/]+/[^/#]+[/#])[^\n]"
+_HOST = r"^[^:]+://([^/]+/)[^\n]"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def find_shape_violations(config: Config, graph_folder: Path, num_statements: in
     shapes = [(Path(path), _read_shapes(Path(path))) for path in checks.shapes]
     with tempfile.TemporaryDirectory(prefix="mmkg-shacl-") as spill:
         path = Path(spill) / "statements.nt"
-        export_statements(graph_folder, path, engine=config.graph)
+        # Small enough for this machine, so never by Spark: whose cluster does not see this folder.
+        export_statements(graph_folder, path, engine=config.graph.model_copy(update={"engine": "duckdb"}))
         graph = _read_statements(path)
     return _to_table(row for file, shape_graph in shapes for row in _validate(graph, file, shape_graph))
 

@@ -74,11 +74,11 @@ def build_splits(
         are not in the graph) and `unseen` (valid and test triples with an entity or relation that train lacks).
     """
     triples = _read_triples(graph_folder)
-    groups = find_relation_groups(config, graph_folder, triples.relation_ids)
+    groups = find_relation_groups(config, graph_folder, triples.relation_ids, folder)
     units = _hash_units(triples, groups, _hash_entities(graph_folder, triples.num_entities), config.graph.random_seed)
     counts: dict[str, int] = {}
     if config.splits.from_sources:
-        codes, counts["unmatched"] = _take_from_sources(config, graph_folder, split_folders, triples)
+        codes, counts["unmatched"] = _take_from_sources(config, graph_folder, split_folders, triples, folder)
         _leave_out_restated(codes, units)
         counts["unseen"] = _count_unseen(codes, triples)
     else:
@@ -105,7 +105,9 @@ def _read_triples(graph_folder: Path) -> _Triples:
 # --- relations that state the same facts -----------------------------------------------------------------------------
 
 
-def find_relation_groups(config: Config, graph_folder: Path, relation_ids: Sequence[str]) -> dict[int, str]:
+def find_relation_groups(
+    config: Config, graph_folder: Path, relation_ids: Sequence[str], spill_folder: Path | None = None
+) -> dict[int, str]:
     """Find relations that restate one another's triples, or their own backwards.
 
     Two relations belong together when at least ``splits.leak_share`` of the smaller one's pairs of entities are also
@@ -117,11 +119,12 @@ def find_relation_groups(config: Config, graph_folder: Path, relation_ids: Seque
         config: names the engine and `leak_share`.
         graph_folder: folder of the stage that built the graph.
         relation_ids: by relation_index.
+        spill_folder: see :func:`~mmkg.engine.open_engine`.
 
     Returns:
         For each relation_index that is in a group the group's name: the smallest relation_id of it.
     """
-    with open_engine(config.graph) as engine:
+    with open_engine(config.graph, spill_folder) as engine:
         workspace = Workspace(engine)
         first = workspace.read([graph_folder], "triples").select("head_index", "relation_index", "tail_index")
         second = first.view().rename(head_2="head_index", relation_2="relation_index", tail_2="tail_index")
@@ -279,10 +282,14 @@ def _take_units(
 
 
 def _take_from_sources(
-    config: Config, graph_folder: Path, split_folders: Sequence[tuple[str, Path]], triples: _Triples
+    config: Config,
+    graph_folder: Path,
+    split_folders: Sequence[tuple[str, Path]],
+    triples: _Triples,
+    spill_folder: Path,
 ) -> tuple[Codes, int]:
     """Codes by the splits that the sources name, _LEFT_OUT for the triples of others; and how many were not found."""
-    with open_engine(config.graph) as engine:
+    with open_engine(config.graph, spill_folder) as engine:
         workspace = Workspace(engine)
         raw = [
             workspace.read([folder], "triples_raw")

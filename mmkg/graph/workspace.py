@@ -18,6 +18,7 @@ import ibis
 import pyarrow as pa
 
 from mmkg.errors import BuildError
+from mmkg.graph.spark import SparkTables
 from mmkg.shards import TableWriter, table_glob
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Workspace:
         self.engine: str = connection.name
         self.salt = 0
         self._views = 0
+        self._spark = SparkTables(connection) if self.engine == "pyspark" else None
         if self.engine == "duckdb":  # whoever wants an order asks for it; keeping that of the input costs memory
             connection.raw_sql("SET preserve_insertion_order = false")
             # Between steps memory is kept instead of given back and asked for again: a tenth of the time.
@@ -79,23 +81,24 @@ class Workspace:
 
     def read(self, folders: Sequence[Path], table: str) -> Any:
         """All shards of a table in several folders, as one table that is scanned when asked."""
+        if self._spark:
+            return self._spark.read(folders, table)
         globs = [table_glob(folder, table) for folder in folders]
-        if self.engine == "duckdb":  # Ibis would make a view that other cursors do not see
-            self._views += 1
-            name = f"{table}_{self._views}"
-            self._connection.con.read_parquet(globs).create_view(name)
-            return self._connection.table(name)
-        parts = [self._connection.read_parquet(glob) for glob in globs]
-        return ibis.union(*parts) if len(parts) > 1 else parts[0]
+        self._views += 1
+        name = f"{table}_{self._views}"  # Ibis would make a view that other cursors do not see
+        self._connection.con.read_parquet(globs).create_view(name)
+        return self._connection.table(name)
 
     def keep(self, name: str, expression: Any) -> Any:
         """Compute an expression now and keep it under a name; the engine may spill it to disk."""
+        if self._spark:
+            return self._spark.keep(name, expression)
         return self._connection.create_table(name, expression)
 
     def put(self, name: str, table: pa.Table) -> Any:
         """Bring an Arrow table in under a name."""
-        if self.engine != "duckdb":
-            return self._connection.create_table(name, table)
+        if self._spark:
+            return self._spark.put(name, table)
         # Not `create_table` of the Arrow table, for the reason given in `drop`.
         self._connection.con.register(_INCOMING, table)
         try:
@@ -112,6 +115,9 @@ class Workspace:
         for name in names:
             if not _NAME.fullmatch(name):
                 raise BuildError(f"'{name}' is no name of an intermediate table.")
+            if self._spark:
+                self._spark.drop(name)
+                continue
             # Not `drop_table`: Ibis 12 builds that statement in a way that sqlglot from 30 on no longer prints.
             self._connection.raw_sql(f"DROP TABLE IF EXISTS {name}")
 
@@ -122,13 +128,16 @@ class Workspace:
                 yield pa.Table.from_batches([batch])
 
     def _batches(self, expression: Any, rows: int) -> Iterator[pa.RecordBatch]:
-        if self.engine == "duckdb":  # Ibis 12 asks DuckDB 2 for a method that it no longer has
-            cursor = self._connection.con.cursor()  # of its own, so that streams can be read side by side
-            return iter(cursor.sql(self._connection.compile(expression)).to_arrow_reader(rows))
-        return iter(expression.to_pyarrow_batches(chunk_size=rows))
+        if self._spark:
+            return self._spark.batches(expression, rows)
+        # Not `to_pyarrow_batches`: Ibis 12 asks DuckDB 2 for a method that it no longer has.
+        cursor = self._connection.con.cursor()  # of its own, so that streams can be read side by side
+        return iter(cursor.sql(self._connection.compile(expression)).to_arrow_reader(rows))
 
     def fetch(self, expression: Any) -> pa.Table:
         """All rows of a small expression."""
+        if self._spark:
+            return self._spark.fetch(expression)
         batches = list(self._batches(expression, ROWS_PER_BATCH))
         if not batches:
             return expression.schema().to_pyarrow().empty_table()
