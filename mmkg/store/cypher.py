@@ -1,6 +1,7 @@
 """All Cypher that mmkg itself writes: names are checked and quoted here, values travel as ``$parameters``.
 
-Statements are for the embedded store; what reads the same on Neo4j is marked so.
+Statements are for the embedded store; what reads the same on Neo4j is marked so, and what is only for Neo4j stands in
+the last part. (What loads a Neo4j is in ``neo4j/statements.py``.)
 """
 
 import re
@@ -102,7 +103,7 @@ FIND_ENTITY = (
     f"MATCH (e:{NODE_TABLE} {{entity_id: $name}}) RETURN e.entity_id ORDER BY e.entity_id",
     f"MATCH (e:{NODE_TABLE}) WHERE $name IN e.aliases RETURN e.entity_id ORDER BY e.entity_id",
     f"MATCH (e:{NODE_TABLE}) WHERE e.label = $name RETURN e.entity_id ORDER BY e.entity_id",
-    f"MATCH (e:{NODE_TABLE}) WHERE lower(e.label) = lower($name) RETURN e.entity_id ORDER BY e.entity_id",
+    f"MATCH (e:{NODE_TABLE}) WHERE toLower(e.label) = toLower($name) RETURN e.entity_id ORDER BY e.entity_id",
 )
 HAS_ENTITY = f"MATCH (e:{NODE_TABLE} {{entity_id: $entity_id}}) RETURN count(*)"
 
@@ -130,3 +131,73 @@ def expand(direction: str, types: Sequence[str] | None, num_hops: int) -> str:
         f"{left}[{relationship_pattern(types)}* SHORTEST 1..{int(num_hops)}]{right}(n:{NODE_TABLE}) "
         "RETURN n.entity_id, length(p)"
     )
+
+
+# --- questions, on Neo4j ---------------------------------------------------------------------------------------------
+
+# What a reader knows its answer's graph by; see neo4j/state.py.
+READ_SERVED = "MATCH (s:MmkgStore {key: 'store'}) RETURN s.flips, s.state, s.build"
+MISSING_ENTITIES = (
+    f"UNWIND $ids AS id OPTIONAL MATCH (e:{NODE_TABLE} {{entity_id: id}}) WITH id, e WHERE e IS NULL RETURN id LIMIT 1"
+)
+
+
+def neighbours_neo4j(ways: Sequence[str], types: Sequence[str] | None, *, limited: bool) -> str:
+    """What lies one step from each of ``$ids``, in one row a seed and direction, in any order.
+
+    Seed, direction, [[type, neighbour, its label, sources], …]; with `limited`, the first ``$limit`` of these. Grouped
+    so, the driver reads twice as many a second as with a row each.
+    """
+    parts = []
+    for way in ways:
+        step = f"(e){_arrow(way, 'r' + relationship_pattern(types))}(n:{NODE_TABLE})"
+        first = "WITH r, n ORDER BY type(r), n.entity_id LIMIT $limit RETURN r, n } WITH id, r, n" if limited else ""
+        match = f"CALL (e) {{ MATCH {step} {first}" if limited else f"MATCH {step}"
+        parts.append(
+            f"UNWIND $ids AS id MATCH (e:{NODE_TABLE} {{entity_id: id}}) {match} "
+            f"RETURN id, '{way}' AS way, collect([type(r), n.entity_id, n.label, r.sources]) AS steps"
+        )
+    return " UNION ALL ".join(parts)
+
+
+def steps_neo4j(ways: Sequence[str], types: Sequence[str] | None) -> str:
+    """All steps from each of ``$ids``, in one row a seed and direction: seed, direction, [[type, neighbour], …]."""
+    return " UNION ALL ".join(
+        f"UNWIND $ids AS id MATCH (e:{NODE_TABLE} {{entity_id: id}})"
+        f"{_arrow(way, 'r' + relationship_pattern(types))}(n:{NODE_TABLE}) "
+        f"RETURN id, '{way}' AS way, collect([type(r), n.entity_id]) AS steps"
+        for way in ways
+    )
+
+
+def expand_neo4j(direction: str, types: Sequence[str] | None, num_hops: int) -> str:
+    """All entities within `num_hops` of any of ``$ids`` with their distance to the nearest.
+
+    Asked for the smallest length alone, the server visits each entity once (its plan says `VarLengthExpand(Pruning,
+    BFS,All)`); for the paths, or by a quantified pattern, it would walk every path: 5,000³ of them around a hub.
+    """
+    return (
+        f"UNWIND $ids AS id MATCH (e:{NODE_TABLE} {{entity_id: id}}) "
+        f"MATCH p = (e){_arrow(direction, relationship_pattern(types) + f'*1..{int(num_hops)}')}(n:{NODE_TABLE}) "
+        "WITH n, min(length(p)) AS hop RETURN n.entity_id, hop"
+    )
+
+
+def count_relationships_neo4j(names: Sequence[str]) -> str:
+    """Number of relationships of each type; from the server's own counters."""
+    return " UNION ALL ".join(
+        f"MATCH ()-[r:{quote_name(name)}]->() RETURN '{name}' AS relation, count(r) AS number" for name in names
+    )
+
+
+def describe_entity_neo4j(names: Sequence[str], dates: Sequence[str], date_lists: Sequence[str]) -> str:
+    """Chosen properties of ``$entity_id``; dates as ISO text, because the driver cannot read those before year 1."""
+    columns = [f"e.{quote_name(name)}" for name in names]
+    columns += [f"toString(e.{quote_name(name)})" for name in dates]
+    columns += [f"[day IN e.{quote_name(name)} | toString(day)]" for name in date_lists]
+    return f"MATCH (e:{NODE_TABLE} {{entity_id: $entity_id}}) RETURN [{', '.join(columns)}] AS row"
+
+
+def _arrow(direction: str, inside: str) -> str:
+    left, right = {"out": ("-", "->"), "in": ("<-", "-"), "both": ("-", "-")}[direction]
+    return f"{left}[{inside}]{right}"

@@ -32,7 +32,8 @@ from mmkg.store.base import (
     choose_types,
     no_entity,
 )
-from mmkg.store.connection import ENGINE, fetch_rows, open_database
+from mmkg.store.connection import ENGINE, fetch_rows, fetch_table, open_database
+from mmkg.store.dates import rows_with_dates
 from mmkg.store.manifest import StoreManifest, check_file, read_store_manifest
 from mmkg.store.model import ENTITY_PROPERTIES
 from mmkg.store.paths import find_shortest_paths
@@ -257,10 +258,10 @@ class EmbeddedStore:
         """What the store holds about one entity."""
         names = [*ENTITY_PROPERTIES[1:], *(prop.name for prop in self.manifest.model.properties)]
         with self._connection() as connection:
-            rows = fetch_rows(connection, statements.entity_properties(names), {"entity_id": entity_id})
-        if not rows:
+            table = fetch_table(connection, statements.entity_properties(names), {"entity_id": entity_id})
+        if not table.num_rows:
             raise no_entity(entity_id)
-        label, description, types, aliases, *values = rows[0]
+        [[label, description, types, aliases, *values]] = rows_with_dates(table)
         return EntityDescription(
             entity_id=entity_id,
             label=label,

@@ -34,7 +34,7 @@ from mmkg.store.verify import verify_database
 
 logger = logging.getLogger(__name__)
 
-STORE_VERSION = 1  # of this code: raised when a store of the same tables would differ
+STORE_VERSION = 2  # of this code: raised when a store of the same tables would differ
 _DATABASE_SUFFIX = ".lbug"
 _BYTES_PER_ENTITY_AND_TYPE = 3
 _MUCH_BYTES = 20 << 30

@@ -5,6 +5,7 @@ It names the database file, so that replacing this one small file switches reade
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,20 @@ class StoreManifest:
     model: StoreModel
 
 
+def model_from_json(data: Mapping[str, Any]) -> StoreModel:
+    """A model out of what ``dataclasses.asdict`` made of it.
+
+    Raises:
+        KeyError: a part of it is missing.
+        TypeError: a relationship or property has other fields.
+    """
+    return StoreModel(
+        relationships=tuple(Relationship(**row) for row in data["relationships"]),
+        properties=tuple(Property(**row) for row in data["properties"]),
+        source_names=tuple(data["source_names"]),
+    )
+
+
 def write_store_manifest(folder: Path, manifest: StoreManifest) -> None:
     """Write it whole or not at all; from then on readers open the file it names."""
     write_json(folder / STORE_MANIFEST, dataclasses.asdict(manifest))
@@ -43,15 +58,8 @@ def read_store_manifest(folder: Path) -> StoreManifest:
     path = folder / STORE_MANIFEST
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        model = data.pop("model")
-        return StoreManifest(
-            **data,
-            model=StoreModel(
-                relationships=tuple(Relationship(**row) for row in model["relationships"]),
-                properties=tuple(Property(**row) for row in model["properties"]),
-                source_names=tuple(model["source_names"]),
-            ),
-        )
+        model = model_from_json(data.pop("model"))
+        return StoreManifest(**data, model=model)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{path}: no store here, or its load was never finished. Run `mmkg build` again.") from error
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import Any, Self
 
+import pyarrow as pa
+
 from mmkg.config import StoreConfig
 from mmkg.shards import open_table
 from mmkg.store.base import (
@@ -172,7 +174,9 @@ def open_memory(tables_folder: FilePath, config: StoreConfig, source_names: Sequ
     model = read_model(tables_folder, config, source_names)
     entities = open_table(tables_folder, "entities").to_table().to_pylist()
     literals: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in open_table(tables_folder, "literals").to_table().to_pylist():
+    rows = open_table(tables_folder, "literals").to_table()
+    days = rows["date"].cast(pa.int32())  # Python has no dates before the year 1
+    for row in rows.set_column(rows.column_names.index("date"), "date", days).to_pylist():
         literals[row["entity_index"]].append(row)
     attributes = []
     for entity in entities:

@@ -1,8 +1,13 @@
-"""From the tables of a graph to the Parquet files that COPY takes: one of nodes, one for each relationship type."""
+"""From the tables of a graph to the Parquet files that every store is loaded from: one of nodes, one for each type.
+
+The embedded store copies them as they are; a Neo4j server gets them as import files, or their difference to what it
+holds. Rows are in order of entity_id, and of both ends' ids: the order of the tables' indices.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -29,12 +34,24 @@ EDGES = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedFiles:
-    """What is ready for COPY."""
+    """The files of one graph."""
 
     nodes: Path
     edges: dict[str, Path]  # relationship type → file; types without triples have none
     num_edges: int
     values_left_out: int
+
+
+def parquet_options(repeated: Sequence[str]) -> dict[str, Any]:
+    """How nodes and edges are laid out in Parquet.
+
+    Without least and greatest values: DuckDB 2.0.0 answers ``IS NULL`` with every row of a group whose other values are
+    all the same, if it is told so by these two and the column has no dictionary. Nothing asks for a range of them.
+
+    Args:
+        repeated: columns that repeat few values.
+    """
+    return {"compression": "snappy", "use_dictionary": list(repeated), "write_statistics": False}
 
 
 def nodes_schema(properties: Sequence[Property]) -> pa.Schema:
@@ -53,7 +70,7 @@ def nodes_schema(properties: Sequence[Property]) -> pa.Schema:
 
 
 def prepare(tables_folder: Path, model: StoreModel, folder: Path, *, memory_limit: str = "2GB") -> PreparedFiles:
-    """Write the files for COPY into a folder.
+    """Write the files of a graph into a folder.
 
     Args:
         tables_folder: holds entities, triples and literals.
@@ -79,7 +96,7 @@ def _write_nodes(
     left_out = _collect_values(connection, tables_folder, properties) if properties else 0
     path = folder / "nodes.parquet"
     first = 0
-    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=["types"]) as writer:
+    with pq.ParquetWriter(path, schema, **parquet_options(["types"])) as writer:
         for entities in _entity_chunks(tables_folder):
             columns = [entities.column(name) for name in schema.names[:5]]
             columns += _property_columns(connection, properties, first, entities.num_rows) if properties else []
@@ -118,7 +135,7 @@ def _collect_values(connection: duckdb.DuckDBPyConnection, tables_folder: Path, 
         """
         CREATE TEMP TABLE property_values AS
         SELECT DISTINCT entity_index, slot,
-               CASE WHEN value_column = 'number' THEN number END AS number,
+               CASE WHEN value_column = 'number' THEN number + 0.0 END AS number, -- of -0 and 0, which are equal: 0
                CASE WHEN value_column = 'date' THEN date END AS date,
                CASE WHEN value_column = 'text' THEN text END AS text
         FROM read_parquet(?) JOIN slots USING (attribute_index)
@@ -203,9 +220,7 @@ def _write_edges(
                     if writer is not None:
                         writer.close()
                     path = files[relationship.type] = folder / f"edges-{relationship.relation_index:06d}.parquet"
-                    writer = pq.ParquetWriter(
-                        path, EDGES, compression="snappy", use_dictionary=["relation_id", "sources"]
-                    )
+                    writer = pq.ParquetWriter(path, EDGES, **parquet_options(["relation_id", "sources"]))
                     open_index = relationship.relation_index
                 if writer is not None:
                     writer.write_table(_edges(batch.slice(start, end - start), relationship, entity_ids, lists))

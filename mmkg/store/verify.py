@@ -17,7 +17,8 @@ import pyarrow as pa
 from mmkg.errors import StoreError
 from mmkg.shards import open_table, table_glob
 from mmkg.store import cypher
-from mmkg.store.connection import ENGINE, fetch_rows, open_database
+from mmkg.store.connection import ENGINE, fetch_rows, fetch_table, open_database
+from mmkg.store.dates import date_value, rows_with_dates
 from mmkg.store.manifest import check_file, read_store_manifest
 from mmkg.store.model import Property, StoreModel, list_sources
 
@@ -142,7 +143,8 @@ def _check_entities(
         values = literals.get(row["entity_index"], [])
         expected = [row["label"], row["description"], row["types"], row["aliases"]]
         expected += [property_value(prop, values) for prop in model.properties]
-        found = fetch_rows(connection, cypher.entity_properties(names), {"entity_id": row["entity_id"]})
+        asked = cypher.entity_properties(names)
+        found = rows_with_dates(fetch_table(connection, asked, {"entity_id": row["entity_id"]}))
         if len(found) != 1:
             raise _differs(path, f"nodes with entity_id {row['entity_id']}", 1, len(found))
         for name, want, have in zip(names, expected, found[0], strict=True):
@@ -154,8 +156,8 @@ def _literals_of(
     tables: duckdb.DuckDBPyConnection, tables_folder: Path, entity_indices: Sequence[int]
 ) -> dict[int, list[dict[str, Any]]]:
     rows: pa.Table = tables.sql(
-        "SELECT entity_index, attribute_index, text, number, date FROM read_parquet($files) "
-        "WHERE list_contains($indices, entity_index)",
+        "SELECT entity_index, attribute_index, text, number, date - DATE '1970-01-01' AS date "
+        "FROM read_parquet($files) WHERE list_contains($indices, entity_index)",
         params={"files": table_glob(tables_folder, "literals"), "indices": list(entity_indices)},
     ).to_arrow_table()
     found: dict[int, list[dict[str, Any]]] = {}
@@ -165,7 +167,10 @@ def _literals_of(
 
 
 def property_value(prop: Property, literals: Sequence[dict[str, Any]]) -> Any:
-    """Value of a property for an entity with these rows of `literals`: distinct and sorted, or None."""
+    """Value of a property for an entity with these rows of `literals`: distinct and sorted, or None.
+
+    Dates are days since 1970-01-01 in the rows; they come out as :func:`mmkg.store.dates.date_value` makes them.
+    """
     values = {
         row[prop.value_column]
         for row in literals
@@ -177,6 +182,8 @@ def property_value(prop: Property, literals: Sequence[dict[str, Any]]) -> Any:
         numbers.append(math.nan)
     if not numbers:
         return None
+    if prop.value_column == "date":
+        numbers = [date_value(days) for days in numbers]
     return numbers if prop.many else numbers[0]
 
 

@@ -29,7 +29,10 @@ DUMPS = {
         ["/m/06rf7\t<http://a/b>\tmany", "x\ty\t1", "/m/1 <SameAs> nothing ."],
     ),
     "ntriples": (['<a:b> <c:d> "e" .', "<< <a:b> <c:d> <e:f> >> <g:h> <i:j> ."], ["<a> <c:d> <e:f> .", "bad"]),
-    "sparql": (['<a:b> <c:d> "e"@en .', "<http://a/\\u00E9> <c:d> <e:f> ."], ["<a:b> <c:d> .", '<a:b> <c:d> "\\uD800" .']),
+    "sparql": (
+        ['<a:b> <c:d> "e"@en .', "<http://a/\\u00E9> <c:d> <e:f> ."],
+        ["<a:b> <c:d> .", '<a:b> <c:d> "\\uD800" .'],
+    ),
     "tsv": (["France\tcapital\tParis", 'France\tname\t"France"@en'], ["France\tcapital", "a\tb\tc\td", 'a\tb\t"c']),
 }  # fmt: skip
 LINK_DUMPS = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mmkg.shards import write_table
@@ -86,13 +87,15 @@ def attribute_id(name: str) -> str:
 
 def _literal(entity: int, attribute: int, value: Any) -> dict[str, Any]:
     is_number = isinstance(value, int | float)
-    is_date = isinstance(value, datetime.date)
+    is_date = isinstance(value, datetime.date | np.datetime64)
     return {
         "entity_index": entity,
         "attribute_index": attribute,
         "text": value if isinstance(value, str) else str(value) if is_date else json.dumps(value),
         "number": float(value) if is_number else None,
-        "date": value if is_date else None,
+        "date": int(np.datetime64(value, "D").astype(int))
+        if is_date
+        else None,  # days: years before 1 are no dates here
         "date_precision": "day" if is_date else None,
         "datatype": None,
         "language": None,

@@ -1,0 +1,361 @@
+"""A Neo4j store, asked: the same questions and the same answers as the embedded store, while it may be rebuilt.
+
+Each call is one question and is answered from one build (``served.py`` tells how). With `build`, the store answers from
+that build or not at all, so that several calls are of one build too. All seeds of a call go in one query.
+"""
+
+import datetime
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import neo4j
+import pyarrow as pa
+from neo4j.exceptions import ClientError, DriverError, Neo4jError
+
+from mmkg.config import StoreConfig
+from mmkg.errors import QueryError, StoreError
+from mmkg.store import cypher as statements
+from mmkg.store.base import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Counts,
+    Direction,
+    EntityDescription,
+    Neighbour,
+    Path,
+    Step,
+    check_direction,
+    check_not_negative,
+    choose_types,
+    no_entity,
+)
+from mmkg.store.model import ENTITY_PROPERTIES
+from mmkg.store.neo4j.connection import is_transient
+from mmkg.store.neo4j.served import Reader, Served
+from mmkg.store.neo4j.values import to_table
+from mmkg.store.paths import find_shortest_paths
+from mmkg.store.reading import check_names_apart, check_reading, explain_error
+
+logger = logging.getLogger(__name__)
+
+_IDS_PER_QUERY = 10_000
+_TYPES_PER_QUERY = 50
+# What the server says of names that no node or relationship has: label, relationship type, property.
+_UNKNOWN_NAMES = {"01N50": "label", "01N51": "relationship type", "01N52": "property"}
+_OPPOSITE: dict[str, Direction] = {"out": "in", "in": "out", "both": "both"}
+
+
+def open_neo4j(config: StoreConfig, *, build: str | None = None, password: str | None = None) -> "Neo4jStore":
+    """Open a loaded Neo4j to ask it.
+
+    Args:
+        config: names the server; its password is in the environment.
+        build: digest of the content that is expected there; any unless given.
+        password: instead of that in the environment.
+
+    Raises:
+        StoreError: the server cannot be reached, serves nothing, or another build.
+    """
+    reader = Reader(config, build=build, password=password)
+    try:
+        reader.served()
+    except BaseException:
+        reader.close()
+        raise
+    return Neo4jStore(reader)
+
+
+class Neo4jStore:
+    """A Neo4j store, read-only; made by :func:`open_neo4j`. May be used from several threads."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __enter__(self) -> Self:
+        """Use the store in a ``with`` block that closes it."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; closing twice is allowed."""
+        self._reader.close()
+
+    @property
+    def build(self) -> str:
+        """Digest of the content that is served now: pin it with ``open_neo4j(config, build=…)``."""
+        return self._reader.served().build
+
+    @property
+    def version(self) -> str:
+        """Version of the graph that is served now."""
+        return self._reader.served().version
+
+    def query(
+        self,
+        cypher: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        limit_rows: int | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> pa.Table:
+        """Ask one reading query; see :class:`mmkg.store.base.CypherStore`, and ``values.py`` for the types of columns.
+
+        A label, type or property that the store does not have is no mistake for Neo4j: it is missing everywhere, and
+        the log says so with the nearest name.
+        """
+        values = dict(parameters or {})
+        check_not_negative("limit_rows", limit_rows or 0)
+        if timeout_seconds < 0:
+            raise StoreError(f"timeout_seconds: expected 0 (never) or more, found {timeout_seconds}")
+        check_reading(cypher, values, "neo4j")
+        check_names_apart(cypher)
+        # the driver takes None for the server's own limit, and 0 for none
+        asked = neo4j.Query(cypher, timeout=timeout_seconds)
+
+        def question(session: neo4j.Session, served: Served) -> tuple[pa.Table, neo4j.ResultSummary, bool, Served]:
+            try:
+                result = session.run(asked, values)
+                names = list(result.keys())
+                records = list(result) if limit_rows is None else result.fetch(limit_rows + 1)
+                summary = result.consume()
+            except (Neo4jError, DriverError) as error:
+                if is_transient(error) or not isinstance(error, ClientError):
+                    raise
+                raise _explain(cypher, error, timeout_seconds) from error
+            except (TypeError, ValueError, OverflowError) as error:
+                raise QueryError(f"the value of a parameter cannot be passed on: {error}") from error
+            more = limit_rows is not None and len(records) > limit_rows
+            return to_table(names, records[:limit_rows]), summary, more, served
+
+        table, summary, more, served = self._reader.ask(question)
+        if more:
+            logger.warning("query: the first %s rows are shown, there are more", f"{limit_rows:,}")
+        _warn_of_unknown_names(summary, served)
+        if summary.plan is not None and summary.profile is None:
+            return pa.table({"plan": [summary.plan["args"]["string-representation"]]})
+        if summary.profile is not None:
+            return pa.table({"plan": [summary.profile["args"]["string-representation"]]})
+        return table
+
+    def counts(self) -> Counts:
+        """Number of entities and relationships, counted now."""
+
+        def question(session: neo4j.Session, served: Served) -> Counts:
+            [[entities]] = session.run(statements.COUNT_ENTITIES).values()
+            names = list(served.relation_ids)
+            by_relation = dict.fromkeys(names, 0)
+            for part in _parts(names, _TYPES_PER_QUERY):
+                query = statements.count_relationships_neo4j(part)
+                by_relation.update(dict(session.run(query).values()))
+            return Counts(entities=entities, relationships=sum(by_relation.values()), by_relation=by_relation)
+
+        return self._reader.ask(question)
+
+    def find_entity(self, name: str) -> tuple[str, ...]:
+        """Ids of all entities called so, sorted: by id, else by merged alias, else label, else label in any case."""
+
+        def question(session: neo4j.Session, _: Served) -> tuple[str, ...]:
+            for step in statements.FIND_ENTITY:
+                if rows := session.run(step, {"name": name}).values():
+                    return tuple(sorted(entity_id for (entity_id,) in rows))
+            return ()
+
+        return self._reader.ask(question)
+
+    def find_neighbours(
+        self,
+        entity_ids: Sequence[str],
+        *,
+        relations: Sequence[str] | None = None,
+        direction: Direction = "both",
+        limit: int | None = None,
+    ) -> list[Neighbour]:
+        """What lies one step from each of some entities; see :class:`mmkg.store.base.GraphReader`."""
+        check_direction(direction)
+        check_not_negative("limit", limit or 0)
+        seeds = list(dict.fromkeys(entity_ids))
+
+        def question(session: neo4j.Session, served: Served) -> list[Neighbour]:
+            types = choose_types(relations, served.relation_ids)
+            return _neighbours(session, seeds, _ways(direction), types, limit)
+
+        return self._reader.ask(question)
+
+    def find_paths(
+        self,
+        start_id: str,
+        end_id: str,
+        *,
+        max_hops: int = 4,
+        relations: Sequence[str] | None = None,
+        direction: Direction = "both",
+        limit: int = 100,
+    ) -> list[Path]:
+        """The shortest paths between two entities; see :class:`mmkg.store.base.GraphReader`."""
+        check_direction(direction)
+        check_not_negative("max_hops", max_hops)
+        check_not_negative("limit", limit)
+
+        def question(session: neo4j.Session, served: Served) -> list[Path]:
+            types = choose_types(relations, served.relation_ids)
+            _check_entities(session, [start_id, end_id])
+            if not limit:
+                return []
+
+            def steps(ids: Sequence[str]) -> Iterable[tuple[str, Step]]:
+                return _steps(session, ids, direction, types)
+
+            def steps_back(ids: Sequence[str]) -> Iterable[tuple[str, Step]]:
+                for here, step in _steps(session, ids, _OPPOSITE[direction], types):
+                    yield here, Step(_OPPOSITE[step.direction], step.relation, step.entity_id)
+
+            return find_shortest_paths(start_id, end_id, steps, steps_back, max_hops=max_hops, limit=limit)
+
+        return self._reader.ask(question)
+
+    def describe_entity(self, entity_id: str) -> EntityDescription:
+        """What the store holds about one entity."""
+
+        def question(session: neo4j.Session, served: Served) -> EntityDescription:
+            properties = served.model.properties
+            plain = [prop.name for prop in properties if prop.value_column != "date"]
+            dates = [prop.name for prop in properties if prop.value_column == "date" and not prop.many]
+            date_lists = [prop.name for prop in properties if prop.value_column == "date" and prop.many]
+            query = statements.describe_entity_neo4j([*ENTITY_PROPERTIES[1:], *plain], dates, date_lists)
+            rows = session.run(query, {"entity_id": entity_id}).values()
+            if not rows:
+                raise no_entity(entity_id)
+            label, description, types, aliases, *values = rows[0][0]
+            found = dict(zip([*plain, *dates, *date_lists], values, strict=True))
+            found |= {name: _date(found[name]) for name in (*dates, *date_lists)}
+            facts = _neighbours(session, [entity_id], ("out", "in"), None, None)
+            return EntityDescription(
+                entity_id=entity_id,
+                label=label,
+                description=description,
+                types=tuple(types),
+                aliases=tuple(aliases),
+                attributes={prop.name: found[prop.name] for prop in properties if found[prop.name] is not None},
+                facts_out=tuple(fact for fact in facts if fact.direction == "out"),
+                facts_in=tuple(fact for fact in facts if fact.direction == "in"),
+            )
+
+        return self._reader.ask(question)
+
+    def expand(
+        self,
+        entity_ids: Sequence[str],
+        num_hops: int,
+        *,
+        relations: Sequence[str] | None = None,
+        direction: Direction = "both",
+    ) -> dict[str, int]:
+        """Distance in hops of each entity within `num_hops` of the nearest seed."""
+        check_direction(direction)
+        check_not_negative("num_hops", num_hops)
+        seeds = list(dict.fromkeys(entity_ids))
+
+        def question(session: neo4j.Session, served: Served) -> dict[str, int]:
+            types = choose_types(relations, served.relation_ids)
+            _check_entities(session, seeds)
+            hops = dict.fromkeys(seeds, 0)
+            if num_hops and types != ():
+                query = statements.expand_neo4j(direction, types, num_hops)
+                for part in _parts(seeds, _IDS_PER_QUERY):
+                    for entity_id, hop in session.run(query, {"ids": part}).values():
+                        hops[entity_id] = min(hop, hops.get(entity_id, hop))
+            return hops
+
+        return self._reader.ask(question)
+
+
+def _ways(direction: str) -> tuple[str, ...]:
+    return ("out", "in") if direction == "both" else (direction,)
+
+
+def _parts(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _check_entities(session: neo4j.Session, ids: Sequence[str]) -> None:
+    for part in _parts(ids, _IDS_PER_QUERY):
+        if missing := session.run(statements.MISSING_ENTITIES, {"ids": part}).values():
+            raise no_entity(missing[0][0])
+
+
+def _neighbours(
+    session: neo4j.Session,
+    seeds: Sequence[str],
+    ways: Sequence[str],
+    types: Sequence[str] | None,
+    limit: int | None,
+) -> list[Neighbour]:
+    """All seeds' neighbours in the order of the protocol."""
+    found: dict[str, list[Neighbour]] = {seed: [] for seed in seeds}
+    query = statements.neighbours_neo4j(ways, types, limited=limit is not None)
+    for part in _parts(seeds, _IDS_PER_QUERY) if types != () else ():
+        parameters = {"ids": part} | ({} if limit is None else {"limit": limit})
+        for seed, way, steps in session.run(query, parameters).values():
+            found[seed] += [
+                Neighbour(seed, way, relation, neighbour, label, tuple(sources))
+                for relation, neighbour, label, sources in steps
+            ]
+    _check_entities(session, [seed for seed in seeds if not found[seed]])
+    order = {"out": 0, "in": 1}
+    return [
+        step
+        for seed in seeds
+        for step in sorted(found[seed], key=lambda step: (order[step.direction], step.relation, step.neighbour_id))
+    ]
+
+
+def _steps(
+    session: neo4j.Session, ids: Sequence[str], direction: str, types: Sequence[str] | None
+) -> Iterable[tuple[str, Step]]:
+    if types == ():
+        return
+    query = statements.steps_neo4j(_ways(direction), types)
+    for part in _parts(ids, _IDS_PER_QUERY):
+        for here, way, steps in session.run(query, {"ids": part}).values():
+            for relation, entity_id in steps:
+                yield here, Step(way, relation, entity_id)
+
+
+def _date(text: Any) -> Any:
+    """A date, or a list of dates, from ISO text; text stays where Python's dates do not reach."""
+    if isinstance(text, list):
+        return [_date(one) for one in text]
+    if text is None or text[0] in "+-" or text.startswith("0000"):
+        return text
+    return datetime.date.fromisoformat(text)
+
+
+def _explain(cypher: str, error: ClientError, timeout_seconds: float) -> QueryError:
+    name = (error.code or "").rpartition(".")[2]
+    message = error.message or str(error)
+    if name.startswith("TransactionTimedOut"):
+        return QueryError(f"stopped after {timeout_seconds:g} seconds. Ask for less, or raise the timeout.")
+    if name == "AccessMode":
+        return QueryError("the store is read-only: a graph is changed by building it again, not by a query.")
+    return explain_error(cypher, message, (), "neo4j")
+
+
+def _warn_of_unknown_names(summary: neo4j.ResultSummary, served: Served) -> None:
+    """Neo4j takes a misspelt name for one that nothing has; say so, with the nearest that there is."""
+    properties = (*ENTITY_PROPERTIES, *(prop.name for prop in served.model.properties), "relation_id", "sources")
+    known = {"label": (statements.NODE_TABLE,), "relationship type": tuple(served.relation_ids), "property": properties}
+    for status in summary.gql_status_objects:
+        kind = _UNKNOWN_NAMES.get(status.gql_status)
+        name = re.search(r"`(.*)`", status.status_description)
+        if kind is None or name is None or name[1] in known[kind]:  # known: of the model, but nothing has it
+            continue
+        near = difflib.get_close_matches(name[1], known[kind], n=1)
+        at = status.position
+        where = f"line {at.line}, column {at.column}: " if at else ""
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        logger.warning("query: %sno %s is called '%s': it is taken as missing.%s", where, kind, name[1], hint)

@@ -1,0 +1,83 @@
+"""What a load did, gathered on the way."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mmkg.store.difference import Difference
+from mmkg.store.neo4j.examine import Job
+from mmkg.store.neo4j.read_back import Foreign
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neo4jLoadReport:
+    """What a load did."""
+
+    graph: str
+    build: str  # digest of the content that is served now
+    how: str  # unchanged | loaded (nothing was served before) | flipped
+    proof: str  # that the server holds the build: marks (nobody else has written) | content (read back, same digest)
+    entities: int
+    relationships: int
+    changes: Mapping[str, int]  # nodes_added, nodes_changed, … as in `Difference.counts`, of all rounds
+    foreign: Mapping[str, int]  # what was taken away because no build of ours can hold it, by kind
+    migrations: tuple[str, ...]  # that were run
+    retries: int  # after lost connections and the like
+    commit_seconds: float  # while readers waited; 0 without a flip
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by step
+
+
+class Tally:
+    """Counts and times of a load that is at work."""
+
+    def __init__(self) -> None:
+        self.how = "unchanged"
+        self.migrations: tuple[str, ...] = ()
+        self.retries = 0
+        self.commit_seconds = 0.0
+        self.foreign: dict[str, int] = {}
+        self._changes: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time of a ``with`` block to a step."""
+        started = time.monotonic()
+        yield
+        self._seconds[step] = round(self._seconds.get(step, 0.0) + time.monotonic() - started, 3)
+
+    def note(self, difference: Difference, foreign: Foreign) -> None:
+        """Count what was applied."""
+        for counted, counts in ((self._changes, difference.counts), (self.foreign, foreign.counts)):
+            for kind, count in counts.items():
+                counted[kind] = counted.get(kind, 0) + count
+
+    def report(self, job: Job, proof: str) -> Neo4jLoadReport:
+        """All of it; the server holds the build now."""
+        digest = job.content.digest
+        report = Neo4jLoadReport(
+            graph=job.graph,
+            build=digest.total,
+            how=self.how,
+            proof=proof,
+            entities=digest.num_nodes,
+            relationships=digest.num_edges,
+            changes={kind: count for kind, count in self._changes.items() if count},
+            foreign=self.foreign,
+            migrations=self.migrations,
+            retries=self.retries,
+            commit_seconds=round(self.commit_seconds, 3),
+            seconds=self._seconds,
+        )
+        logger.info(
+            "neo4j: %s, %s entities, %s relationships (%s)",
+            report.how,
+            f"{report.entities:,}",
+            f"{report.relationships:,}",
+            ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items()),
+        )
+        return report

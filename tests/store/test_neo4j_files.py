@@ -1,0 +1,311 @@
+"""Import files for Neo4j: read back by another CSV reader, imported by a real neo4j-admin, failures as our errors."""
+
+import csv
+import math
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mmkg.errors import StoreError
+from mmkg.store.content import Content, gather_content
+from mmkg.store.difference import find_difference
+from mmkg.store.model import StoreModel
+from mmkg.store.neo4j.admin import run_import
+from mmkg.store.neo4j.files import ImportFiles, write_import_files
+from mmkg.store.prepare import EDGES, nodes_schema
+from tests.servers.fuseki import skip_or_fail
+from tests.servers.neo4j import Neo4jServer, missing_tools
+from tests.store.test_content import BASE, MODEL, NASTY, PROPERTIES, SCHEMA, batches
+
+BC_44 = -735_160  # 15 March 44 BC, in days since 1970
+FAR = 3_789_000  # in the year 12343
+LONG = "ü" * 1_200_000  # beyond half of the importer's buffer
+NODES = [
+    *(BASE | {"entity_id": f"http://e/{text}", "label": text, "types": [text, "x"]} for text in NASTY),
+    BASE | {"entity_id": "numbers", "area": -0.0, "areas": [math.nan, math.inf, -math.inf, 5e-324, 1e20, 0.1]},
+    BASE | {"entity_id": "nan", "area": math.nan, "areas": [1.0]},
+    BASE | {"entity_id": "dates", "born": BC_44, "days": [-719_528, -719_162, -1_000_000, 0, FAR]},
+    BASE | {"entity_id": "texts", "motto": "", "names": NASTY, "description": LONG},
+    BASE | {"entity_id": "one empty text", "names": [""]},
+    BASE | {"entity_id": "aliases", "aliases": ["http://a/1"], "motto": "  a, b;|\t "},
+]
+EDGES_OF = {
+    "capital": [
+        {
+            "from": f"http://e/{text}",
+            "to": f"http://e/{other}",
+            "relation_id": "http://r/capital",
+            "sources": ["a", "b"],
+        }
+        for text, other in zip(NASTY, NASTY[::-1], strict=True)
+    ],
+    "partOf": [{"from": "nan", "to": "nan", "relation_id": 'http://r/part "Of",\n`', "sources": ["x, y"]}],
+}
+
+
+def make(folder: Path, nodes: list[dict[str, Any]], edges: dict[str, list[dict[str, Any]]] | None = None) -> Content:
+    streams = ((name, batches(rows, EDGES)) for name, rows in (edges or {}).items())
+    return gather_content(MODEL, batches(nodes, SCHEMA), streams, folder)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    return make(tmp_path_factory.mktemp("content"), NODES, EDGES_OF)
+
+
+@pytest.fixture(scope="module")
+def files(content: Content, tmp_path_factory: pytest.TempPathFactory) -> ImportFiles:
+    return write_import_files(content, "at'las\n", "0001-abc", tmp_path_factory.mktemp("im'port [1]"))
+
+
+def rows_of(files: ImportFiles, table: str) -> list[dict[str, str]]:
+    """The rows by Python's own reader, which does not tell null from empty text."""
+    csv.field_size_limit(1 << 24)
+    with (files.folder / f"{table}-header.csv").open(encoding="utf-8", newline="") as file:
+        [header] = csv.reader(file)
+    with (files.folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return [dict(zip(header, row, strict=True)) for row in csv.reader(file)]
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_another_csv_reader_finds_the_same_values(files: ImportFiles) -> None:
+    delimiter = "\x1e"  # \x1f is in a list
+    entities = {row["entity_id:ID(Entity)"]: row for row in rows_of(files, "entities")}
+    assert len(entities) == len(NODES)
+    for node in NODES:
+        row = entities[node["entity_id"]]
+        assert row["label:string"] == (node["label"] or "")
+        assert row["types:string[]"] == delimiter.join(node["types"])
+        assert row["names:string[]"] == delimiter.join(node["names"] or [])
+    assert entities["numbers"]["area:double"] == "-0.0"
+    assert entities["numbers"]["areas:double[]"].split(delimiter) == [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "5e-324",
+        "1e+20",
+        "0.1",
+    ]
+    assert entities["dates"]["born:date"] == "-0043-03-15"
+    assert entities["dates"]["days:date[]"].split(delimiter)[:2] == ["0000-01-01", "0001-01-01"]
+    found = [
+        {"from": row[":START_ID(Entity)"], "to": row[":END_ID(Entity)"], "relation_id": row["relation_id:string"]}
+        | {"sources": row["sources:string[]"].split(delimiter), "type": row[":TYPE"]}
+        for row in rows_of(files, "relationships")
+    ]
+    expected = [row | {"type": name} for name, rows in EDGES_OF.items() for row in rows]
+    assert sorted(found, key=repr) == sorted(({k: row[k] for k in found[0]} for row in expected), key=repr)
+
+
+def test_null_is_nothing_and_empty_text_is_quoted(tmp_path: Path) -> None:
+    nodes = [BASE | {"entity_id": "a", "motto": ""}, BASE | {"entity_id": "b"}]
+    files = write_import_files(make(tmp_path / "c", nodes), "g", "v", tmp_path / "f")
+    assert (tmp_path / "f" / "entities.csv").read_text() == 'a,,,"","",,,,,"",\nb,,,"","",,,,,,\n'
+    assert rows_of(files, "relationships") == []
+
+
+def test_the_state_node_says_what_was_imported(files: ImportFiles, content: Content) -> None:
+    [state] = rows_of(files, "store")
+    assert state["state:string"] == "imported"
+    assert state["build:string"] == content.digest.total
+    assert (state["graph:string"], state["entities:long"], state["relationships:long"]) == (
+        "at'las\n",
+        str(len(NODES)),
+        str(len(NASTY) + 1),
+    )
+
+
+def test_the_command_does_not_grow_with_the_number_of_types(tmp_path: Path) -> None:
+    edge = {"from": "a", "to": "a", "relation_id": "r", "sources": []}
+    few, many = ({f"type{i}": [edge] for i in range(number)} for number in (1, 60))
+    commands = [
+        write_import_files(make(tmp_path / f"c{len(e)}", [BASE], e), "g", "v", tmp_path / f"f{len(e)}").command()
+        for e in (few, many)
+    ]
+    assert commands[0] == commands[1]
+    assert commands[0][-1] == "neo4j"
+
+
+def test_multiline_fields_and_a_larger_buffer_are_asked_for_only_where_needed(
+    files: ImportFiles, tmp_path: Path
+) -> None:
+    def arguments(name: str, nodes: list[dict[str, Any]], edges: dict[str, list[dict[str, Any]]]) -> tuple[str, ...]:
+        return write_import_files(make(tmp_path / f"c{name}", nodes, edges), "g", "v", tmp_path / name).arguments
+
+    plain = [BASE | {"entity_id": "a", "motto": "x"}]
+    edge = {"from": "a", "to": "a", "relation_id": "r", "sources": []}
+    assert not any("multiline" in one or "buffer" in one for one in arguments("1", plain, {"r": [edge]}))
+    assert "--multiline-fields=entities.csv" in arguments("2", [BASE | {"names": ["x", "y\rz"]}], {"r": [edge]})
+    two = "--multiline-fields=entities.csv,relationships.csv"
+    assert two in arguments("3", [BASE | {"entity_id": "a\nb"}], {})
+    assert "--multiline-fields=relationships.csv" in arguments("4", plain, {"r": [edge | {"relation_id": "r\n"}]})
+    assert any(one.startswith("--read-buffer-size=") for one in files.arguments)
+
+
+@pytest.mark.parametrize("where", ["types", "names", "sources"])
+def test_values_of_lists_are_parted_by_a_character_that_none_of_them_has(where: str, tmp_path: Path) -> None:
+    def arguments(text: str, name: str) -> tuple[str, ...]:
+        values = [text, "b"]
+        node = BASE | ({where: values} if where != "sources" else {})
+        edge = {"from": "a", "to": "a", "relation_id": "r", "sources": values if where == "sources" else []}
+        made = make(tmp_path / f"c{name}", [node], {"r": [edge]})
+        return write_import_files(made, "g", "v", tmp_path / name).arguments
+
+    assert "--array-delimiter=U+001F" in arguments("a\x1e", "1")
+    assert "--array-delimiter=U+001D" in arguments("a\x1e\x1f", "2")
+    with pytest.raises(StoreError, match="every control character occurs"):
+        arguments("".join(map(chr, range(32))), "3")
+
+
+def test_files_that_are_not_whole_have_no_script(content: Content, tmp_path: Path) -> None:
+    write_import_files(content, "g", "v", tmp_path)
+    bad = make(tmp_path / "c", [BASE], {"a b": [{"from": "a", "to": "a", "relation_id": "r", "sources": []}]})
+    with pytest.raises(StoreError, match="is called 'a b'"):
+        write_import_files(bad, "g", "v", tmp_path)
+    assert not (tmp_path / "import.sh").exists()
+
+
+# --- the call, with programs that play neo4j-admin -------------------------------------------------------------------
+
+
+def program(folder: Path, script: str) -> str:
+    path = folder / "neo4j-admin"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_the_script_calls_neo4j_admin_in_its_folder(files: ImportFiles, tmp_path: Path) -> None:
+    admin = program(tmp_path, 'pwd; for one in "$@"; do echo "$one"; done')
+
+    def call(*arguments: str) -> list[str]:
+        environment = os.environ | {"NEO4J_ADMIN": admin}
+        command = [str(files.folder / "import.sh"), *arguments]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    folder = str(files.folder)
+    assert call() == [folder, *files.command()[1:]]
+    overwrite = "--overwrite-destination=true"
+    assert call("other", overwrite) == [folder, *files.command(database="other", overwrite=True)[1:]]
+    assert overwrite not in files.command()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("java.io.IOException: No space left on device", "the disk is full"),
+        ("Database already exist. Re-run with", "the database is not empty.*--overwrite"),
+        ("The database is in use. Stop database 'neo4j' and try again.", "Stop the server first"),
+        ("java.nio.file.AccessDeniedException: /var/lib/neo4j", "as the user the server runs as"),
+        ("java.lang.UnsupportedClassVersionError: org/neo4j/cli/AdminTool", "needs Java 17"),
+        ("java.lang.OutOfMemoryError: Java heap space", "HEAP_SIZE"),
+        ("Unknown option: '--multiline-fields-format=v2'", "Expected that of Neo4j 5.26"),
+        ("Something nobody has seen yet", "Something nobody has seen yet.*half-written"),
+    ],
+)
+def test_a_failure_is_one_message_with_the_next_step(
+    output: str, message: str, files: ImportFiles, tmp_path: Path
+) -> None:
+    admin = program(tmp_path, f'echo "{output}" >&2; exit 70')
+    with pytest.raises(StoreError, match=f"(?s)neo4j-admin failed.*{message}"):
+        run_import(files, [admin])
+
+
+def test_a_program_that_is_not_there_is_an_error(files: ImportFiles, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"No such file.*import\.sh on the server's machine"):
+        run_import(files, [str(tmp_path / "none")])
+
+
+def test_fewer_nodes_than_written_are_an_error(files: ImportFiles, tmp_path: Path) -> None:
+    admin = program(tmp_path, "echo '  3 nodes'; echo '  1 relationships'")
+    with pytest.raises(StoreError, match=f"expected {len(NODES) + 1} nodes.*imported 3 and 1"):
+        run_import(files, [admin])
+
+
+def test_a_server_that_answers_is_not_written_under(files: ImportFiles, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"bolt://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(StoreError, match="Stop the server first"):
+            run_import(files, [program(tmp_path, "exit 0")], uri=uri)
+
+
+# --- a real neo4j-admin and a real server ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jServer]:
+    """A server that has never been started."""
+    if missing := missing_tools():
+        skip_or_fail(missing)
+    server = Neo4jServer(tmp_path_factory.mktemp("neo4j") / "home")
+    yield server
+    server.kill()
+
+
+def read_back(server: Neo4jServer, folder: Path, model: StoreModel) -> Content:
+    """All that a running server holds of entities, by way of the plain driver."""
+
+    def value(name: str, kind: pa.DataType) -> str:
+        days = "duration.inDays(date('1970-01-01'), {}).days"
+        if kind == pa.date32():
+            return f"CASE WHEN e.{name} IS NOT NULL THEN {days.format(f'e.{name}')} END AS {name}"
+        if kind == pa.list_(pa.date32()):
+            return f"[d IN e.{name} | {days.format('d')}] AS {name}"
+        return f"e.{name} AS {name}"
+
+    schema = nodes_schema(model.properties)
+    columns = ", ".join(value(field.name, field.type) for field in schema)
+    with server.driver() as driver:
+
+        def rows(query: str) -> list[dict[str, Any]]:
+            return [record.data() for record in driver.execute_query(query, database_="neo4j").records]
+
+        nodes = rows(f"MATCH (e:Entity) RETURN {columns}")
+        edges = rows(
+            "MATCH (h)-[r]->(t) RETURN h.entity_id AS from, t.entity_id AS to, r.relation_id AS relation_id, "
+            "r.sources AS sources, type(r) AS type"
+        )
+    by_type = {edge["type"]: [row for row in edges if row["type"] == edge["type"]] for edge in edges}
+    streams = ((name, batches(rows, EDGES)) for name, rows in by_type.items())
+    return gather_content(model, batches(nodes, schema), streams, folder)
+
+
+def test_what_a_real_neo4j_imports_is_what_was_written(
+    server: Neo4jServer, content: Content, files: ImportFiles, tmp_path: Path
+) -> None:
+    steps: list[tuple[str, int]] = []
+    report = run_import(
+        files,
+        server.admin_command(),
+        uri=server.uri,
+        environment=server.admin_environment(),
+        progress=lambda step, percent: steps.append((step, percent)),
+    )
+    assert (report.nodes, report.relationships) == (len(NODES) + 1, len(NASTY) + 1)
+    assert ("Node import", 100) in steps
+    with pytest.raises(StoreError, match="the database is not empty"):
+        run_import(files, server.admin_command(), environment=server.admin_environment())
+    server.start()
+    found = read_back(server, tmp_path / "found", MODEL)
+    difference = find_difference(found, content, tmp_path / "work")
+    # the one value that the importer cannot carry: a list of nothing but an empty text
+    assert difference.examples() == ["entity changed: one empty text"]
+    assert difference.num_changes == 1
+    with server.driver() as driver:
+        driver.execute_query("MATCH (e:Entity {entity_id: 'one empty text'}) SET e.names = ['']", database_="neo4j")
+        [state] = driver.execute_query("MATCH (s:MmkgStore) RETURN s", database_="neo4j").records
+    assert state["s"]["build"] == content.digest.total
+    assert (state["s"]["flips"], state["s"]["graph"]) == (0, "at'las\n")
+    assert read_back(server, tmp_path / "again", MODEL).digest == content.digest
+    with pytest.raises(StoreError, match="Stop the server first"):
+        run_import(files, server.admin_command(), environment=server.admin_environment(), overwrite=True)
+    assert len(PROPERTIES) == 6
