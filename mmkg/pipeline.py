@@ -1,14 +1,13 @@
 """The stages of a build in order, each skipped when its digest is there.
 
-read (one a dump) → graph → splits, findings, adjacency, store → a version, checked, then served.
+fetch (what the config names by URL or endpoint) → read (one a dump) → graph → splits, findings, adjacency, store → a
+version, checked, delivered to the server if the store is one, then served.
 ``mmkg build`` and the Prefect flow call the same functions, so that a build gives the same manifest with and without an
 orchestrator. Each function takes paths and finished stages and returns a finished stage; none returns tables.
 """
 
 import contextlib
 import dataclasses
-import datetime
-import fcntl
 import json
 import logging
 import os
@@ -16,20 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmkg.builds import (
-    BuildManifest,
-    list_versions,
-    read_build_manifest,
-    remove_old_versions,
-    serve,
-    served_version,
-    write_version,
-)
+from mmkg.builds import publishing
+from mmkg.builds.lock import hold_graph
+from mmkg.builds.publishing import BuildReport
+from mmkg.builds.retention import pull_folder
 from mmkg.config import Config, LinkConfig, SourceConfig
-from mmkg.errors import BuildError, CheckFailed
+from mmkg.engine import keep_engine
 from mmkg.graph.build import BUILD_VERSION, build_graph
 from mmkg.graph.splits import SPLITS_VERSION, build_splits
-from mmkg.graph.validate import VALIDATE_VERSION, build_findings, check_build
+from mmkg.graph.validate import VALIDATE_VERSION, build_findings
 from mmkg.shards import Stage, StageResult, digest, file_sha256, open_table, run_stage, write_json
 from mmkg.sources import dump_names, find_dumps, read_dump, read_links
 from mmkg.sources.reader import READER_VERSION
@@ -41,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("read", "graph", "splits", "findings", "adjacency", "store")
 Progress = Callable[[int, int], None]
+StepProgress = Callable[[str, int, int | None], None]
+"""What is being fetched or loaded, how much of it is done, and how much there is, if that is known."""
+_STORE_SETTINGS = {"attributes", "min_attribute_share", "max_attributes"}  # what its content depends on
+_SERVER_SETTINGS = {"uri", "user", "password_env", "database"}
 _SOURCE_SETTINGS = {"kind", "name", "split", "base_iri", "fold_cvt", "drop_redundant"}  # what the graph depends on
 
 
@@ -58,51 +56,59 @@ class Dump:
         return isinstance(self.section, LinkConfig)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BuildReport:
-    """What a build did."""
-
-    folder: Path | None  # of the version; None when it was asked to stop before
-    version: str | None
-    unchanged: bool  # the version was already being served
-    results: tuple[StageResult, ...]
-    removed_versions: tuple[str, ...] = ()
-
-
-def graph_folder(config: Config) -> Path:
-    """Folder of all versions and stages of a config's graph."""
-    return config.graph.output / config.graph.name
-
-
 @contextlib.contextmanager
-def lock_graph(config: Config) -> Iterator[Path]:
+def lock_graph(config: Config, holder: str | None = None) -> Iterator[Path]:
     """Hold the graph's folder for one build at a time; freed by the system when the process ends, however it ends.
 
+    Args:
+        config: names the graph.
+        holder: what is told about this build to others that want to; the command line unless given.
+
     Raises:
-        BuildError: another build of the same graph is running.
+        BuildError: another build of the same graph is running; the message says whose.
     """
-    root = graph_folder(config)
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise BuildError(f"{root}: another build of this graph is running (process {lock.read()}).") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with hold_graph(config.graph.folder, holder=holder) as root:
         yield root
 
 
-def list_dumps(config: Config) -> list[Dump]:
+def fetch(config: Config, section: SourceConfig, progress: StepProgress | None = None) -> list[Path]:
+    """Bring what a source names by URL or endpoint to this machine; what has not changed is not fetched again.
+
+    Raises:
+        FetchError: something cannot be fetched whole.
+    """
+    root = config.graph.folder
+    if section.sparql is not None:
+        from mmkg.sources.sparql import pull
+
+        endpoint = section.sparql.endpoint
+        told = None if progress is None else lambda done, total: progress(endpoint, done, total)
+        return list(pull(section.sparql, pull_folder(root, section.sparql), progress=told).files)
+    if not section.urls:
+        return []
+    from mmkg.sources.fetch import fetch_dumps
+
+    downloads = fetch_dumps(section, config.fetch, root / "downloads", progress=progress)
+    return [download.path for download in downloads]
+
+
+def list_dumps(config: Config, fetched: Sequence[Sequence[Path]] = ()) -> list[Dump]:
     """All dumps that a config names, in its order.
+
+    Args:
+        config: describes the graph.
+        fetched: for each of its sources, what `fetch` brought.
 
     Raises:
         DumpError: a path matches nothing.
     """
+    brought = [*fetched, *[()] * (len(config.sources) + len(config.links) - len(fetched))]
     sections: tuple[SourceConfig | LinkConfig, ...] = (*config.sources, *config.links)
-    found = [(section, path) for section in sections for path in find_dumps(section.paths)]
+    found = [
+        (section, path)
+        for section, files in zip(sections, brought, strict=True)
+        for path in (*find_dumps(section.paths), *files)
+    ]
     names = dump_names([path for _, path in found])
     return [Dump(section=section, path=path, name=name) for (section, path), name in zip(found, names, strict=True)]
 
@@ -124,7 +130,7 @@ def dump_digest(root: Path, path: Path) -> str:
 
 def read(config: Config, dump: Dump, progress: Progress | None = None) -> StageResult:
     """Read one dump into `triples_raw`, `qualifiers_raw`, `rejects` and `dumps`."""
-    root = graph_folder(config)
+    root = config.graph.folder
     settings = dump.section.model_dump(mode="json", include={"kind", "name", "base_iri"})
     stage = Stage(
         name="read",
@@ -160,7 +166,7 @@ def merge(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult]) -
         },
     )
     return run_stage(
-        graph_folder(config) / "stages",
+        config.graph.folder / "stages",
         stage,
         lambda folder: build_graph(config, [s.folder for s in sources], [link.folder for link in links], folder),
     )
@@ -184,7 +190,7 @@ def split(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult], g
         },
     )
     return run_stage(
-        graph_folder(config) / "stages", stage, lambda folder: build_splits(config, graph.folder, named, folder)
+        config.graph.folder / "stages", stage, lambda folder: build_splits(config, graph.folder, named, folder)
     )
 
 
@@ -200,9 +206,7 @@ def validate(config: Config, graph: StageResult) -> StageResult:
             "shacl_max_triples": config.checks.shacl_max_triples,
         },
     )
-    return run_stage(
-        graph_folder(config) / "stages", stage, lambda folder: build_findings(config, graph.folder, folder)
-    )
+    return run_stage(config.graph.folder / "stages", stage, lambda folder: build_findings(config, graph.folder, folder))
 
 
 def index(config: Config, graph: StageResult) -> StageResult:
@@ -214,92 +218,86 @@ def index(config: Config, graph: StageResult) -> StageResult:
         build_adjacency(triples, num_entities=graph.manifest.counts["entities"], folder=folder / "adjacency")
         return {}
 
-    return run_stage(graph_folder(config) / "stages", stage, work)
+    return run_stage(config.graph.folder / "stages", stage, work)
 
 
 def load(config: Config, graph: StageResult) -> StageResult:
-    """Load the graph into a new Cypher store and verify it."""
+    """Load the graph into a new embedded store and verify it, or lay out the content that a server's is to have."""
+    settings = config.store.model_dump(mode="json", include=_STORE_SETTINGS)
+    # a version says in its manifest where it is asked, so another server is another version, of the same content
+    server = None if config.store.is_embedded else config.store.model_dump(mode="json", include=_SERVER_SETTINGS)
     stage = Stage(
         name="store",
         version=STORE_VERSION,
         inputs={"graph": graph.stage.digest},
-        settings={"store": config.store.model_dump(mode="json"), "source_names": config.source_names},
+        settings={"store": settings, "server": server, "source_names": config.source_names},
     )
+
+    memory = config.graph.memory_limit
 
     def work(folder: Path) -> dict[str, Any]:
-        return dataclasses.asdict(load_store(graph.folder, folder / "store", config.store, config.source_names))
+        target = folder / "store"
+        if config.store.is_embedded:
+            report = load_store(graph.folder, target, config.store, config.source_names, memory_limit=memory)
+            return dataclasses.asdict(report)
+        from mmkg.store.content import write_content
 
-    return run_stage(graph_folder(config) / "stages", stage, work)
+        content = write_content(graph.folder, config.store, config.source_names, target, memory_limit=memory)
+        return {
+            "entities": content.digest.num_nodes,
+            "triples": content.digest.num_edges,
+            "values_left_out": content.values_left_out,
+            "content": content.digest.total,
+        }
+
+    return run_stage(config.graph.folder / "stages", stage, work)
 
 
-def publish(config: Config, dumps: Sequence[Dump], results: Sequence[StageResult]) -> BuildReport:
-    """Make a version of finished stages, check it, and switch the pointer to it last.
+def publish(
+    config: Config,
+    dumps: Sequence[Dump],
+    results: Sequence[StageResult],
+    *,
+    accept: bool = False,
+    force: bool = False,
+    progress: StepProgress | None = None,
+) -> BuildReport:
+    """Serve what was built, if it passes its checks; see :func:`mmkg.builds.publishing.publish`.
 
-    Raises:
-        CheckFailed: a check of the config stops it; the version stays on disk, the previous one keeps being served.
+    Args:
+        config: describes the graph.
+        dumps: what was read.
+        results: of `read` for each of them, then of the other stages in order.
+        accept: serve the version this once though checks do not pass.
+        force: let a server's store go that somebody else wrote into.
+        progress: told how far the load of a server is.
     """
-    root = graph_folder(config)
-    names = _names_of(dumps, results)
-    stages = {name: result.stage.digest for name, result in zip(names, results, strict=True)}
-    counts = {name: result.manifest.counts for name, result in zip(names, results, strict=True)}
-    build_digest = digest(stages)
-    served = served_version(root)
-    before = read_build_manifest(root / served) if served else None
-    if before and before.digest == build_digest:
-        logger.info("nothing has changed: %s keeps being served", served)
-        return BuildReport(folder=root / before.version, version=before.version, unchanged=True, results=tuple(results))
-    problems = tuple(check_build(config, counts, before.counts if before else None))
-    version = _find_version(root, build_digest) or _next_version(root, build_digest)
-    manifest = BuildManifest(
-        graph=config.graph.name,
-        version=version,
-        digest=build_digest,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        stages=stages,
-        counts=counts,
-        source_names=config.source_names,
-        config=config.model_dump(mode="json"),
-        problems=problems,
-    )
-    folder = write_version(root, manifest, [(name, result.folder) for name, result in zip(names, results, strict=True)])
-    if problems:
-        kept = f"{served} keeps being served" if served else "nothing is served yet"
-        raise CheckFailed(f"{folder} is built but does not pass its checks; {kept}:\n" + "\n".join(problems))
-    serve(root, version)
-    removed = remove_old_versions(root, keep=config.graph.keep_builds)
-    return BuildReport(
-        folder=folder, version=version, unchanged=False, results=tuple(results), removed_versions=tuple(removed)
-    )
-
-
-def _names_of(dumps: Sequence[Dump], results: Sequence[StageResult]) -> list[str]:
-    """read:DUMP for the first results, one a dump, then the stages' own names."""
-    reads = [f"read:{dump.name}" for dump in dumps]
-    return reads + [result.stage.name for result in results[len(dumps) :]]
-
-
-def _find_version(root: Path, build_digest: str) -> str | None:
-    """An older version that holds the same (a config that was changed and changed back)."""
-    return next((v for v in list_versions(root) if read_build_manifest(root / v).digest == build_digest), None)
-
-
-def _next_version(root: Path, build_digest: str) -> str:
-    numbers = [int(version.partition("-")[0]) for version in list_versions(root)]
-    return f"{max(numbers, default=0) + 1:04d}-{build_digest[:8]}"
+    names = [f"read:{dump.name}" for dump in dumps] + [result.stage.name for result in results[len(dumps) :]]
+    stages = dict(zip(names, results, strict=True))
+    return publishing.publish(config, stages, accept=accept, force=force, progress=progress)
 
 
 def build(
-    config: Config, *, until: str = STAGES[-1], progress: Callable[[Dump], Progress] | None = None
+    config: Config,
+    *,
+    until: str = STAGES[-1],
+    accept: bool = False,
+    force: bool = False,
+    progress: Callable[[Dump], Progress] | None = None,
+    step_progress: StepProgress | None = None,
 ) -> BuildReport:
     """Do everything that is not yet there.
 
     Args:
         config: describes the graph.
         until: the last stage to do, one of `STAGES`; a version is made, and served, only when all are done.
+        accept: see :func:`publish`.
+        force: see :func:`publish`.
         progress: gives, for each dump, what is told about lines and bytes read so far.
+        step_progress: told how far fetching, and the load of a server, are.
     """
-    with lock_graph(config):
-        dumps = list_dumps(config)
+    with lock_graph(config), keep_engine(config.graph.folder):
+        dumps = list_dumps(config, [fetch(config, section, step_progress) for section in config.sources])
         reads = [read(config, dump, progress(dump) if progress else None) for dump in dumps]
         results = list(reads)
         after_graph: tuple[Callable[[StageResult], StageResult], ...] = (  # in the order of STAGES
@@ -313,4 +311,4 @@ def build(
             results += [graph, *(step(graph) for step in after_graph[: STAGES.index(until) - 1])]
         if until != STAGES[-1]:
             return BuildReport(folder=None, version=None, unchanged=False, results=tuple(results))
-        return publish(config, dumps, results)
+        return publish(config, dumps, results, accept=accept, force=force, progress=step_progress)

@@ -1,16 +1,17 @@
 """Builds on disk: versions and the pointer to the served one, a build opened to be asked, cards, differences."""
 
 from mmkg.builds.cards import make_card
+from mmkg.builds.delivery import switch_to
 from mmkg.builds.opened import Build, Entity, open_build
+from mmkg.builds.retention import remove_old_versions
 from mmkg.builds.versions import (
     BuildManifest,
     find_build_folder,
     list_versions,
     read_build_manifest,
-    remove_old_versions,
-    roll_back,
     serve,
     served_version,
+    version_before,
     write_version,
 )
 
@@ -24,8 +25,9 @@ __all__ = [
     "open_build",
     "read_build_manifest",
     "remove_old_versions",
-    "roll_back",
     "serve",
     "served_version",
+    "switch_to",
+    "version_before",
     "write_version",
 ]

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from mmkg.builds.versions import find_build_folder, read_build_manifest
+from mmkg.config import StoreConfig
 from mmkg.errors import NotFound, unknown_name
 from mmkg.shards import open_table
-from mmkg.store import EmbeddedStore, open_embedded
+from mmkg.store import CypherStore, open_embedded
 from mmkg.subgraphs import Adjacency, Direction, Subgraph, expand, open_adjacency
 
 
@@ -84,9 +85,19 @@ class Build:
     )
 
     @cached_property
-    def store(self) -> EmbeddedStore:
-        """The Cypher store, opened read-only."""
-        return open_embedded(self.folder / "store")
+    def store(self) -> CypherStore:
+        """The Cypher store, opened read-only: the build's own database, or the server that its config names.
+
+        Raises:
+            StoreError: the store is broken; or the server is not there, or serves another version than this one.
+        """
+        config = StoreConfig.model_validate(self.manifest.config.get("store", {}))
+        if config.is_embedded:
+            return open_embedded(self.folder / "store")
+        from mmkg.store.content import read_content
+        from mmkg.store.neo4j import open_neo4j
+
+        return open_neo4j(config, build=read_content(self.folder / "store").digest.total)
 
     @cached_property
     def adjacency(self) -> Adjacency:

@@ -46,12 +46,18 @@ def query(
     version: VersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask in Cypher. `type(r)` is written as on Neo4j; shortest paths as `[* SHORTEST 1..4]`.
+    """Ask in Cypher: the build's own store, or the Neo4j server that its config names.
+
+    docs/inspection.md has queries that read the same on both: cards, neighbours, hubs, facts of one source, paths.
+    Two things do not: shortest paths are `[* SHORTEST 1..4]` in the build's own store and
+    `SHORTEST 1 (a)-[r]-{1,4}(b)` on Neo4j; a misspelt name is an error there, and a warning on Neo4j. `type(r)` works
+    on both.
 
     Example: mmkg query builds/atlas 'MATCH (a:Entity)-[r]->(b) WHERE a.label = $label RETURN type(r), b.label'
     --param label=France
     """
     from mmkg.builds import open_build
+    from mmkg.store.dates import dates_as_text
 
     writers = {"table": _write_table, "json": _write_json, "csv": _write_csv, "parquet": _write_parquet}
     form = "json" if as_json else form
@@ -61,7 +67,7 @@ def query(
         raise ConfigError("--format parquet needs --output FILE")
     text = sys.stdin.read() if cypher == "-" else cypher
     with open_build(build, version) as opened:
-        result = opened.query(text, _parameters(param or []))
+        result = dates_as_text(opened.query(text, _parameters(param or [])))
     writers[form](result, output)
 
 

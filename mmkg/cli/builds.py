@@ -1,13 +1,29 @@
 """Commands that make and compare builds: init, build, status, diff, rollback, export."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmkg.cli import atlas
-from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, console, print_dumps, print_json, print_table
-from mmkg.errors import ConfigError, unknown_name
+from mmkg.cli.export import export
+from mmkg.cli.output import (
+    BuildArgument,
+    JsonOption,
+    VersionOption,
+    cell_text,
+    console,
+    print_dumps,
+    print_json,
+    print_table,
+)
+from mmkg.errors import CheckFailed, ConfigError, unknown_name
+
+_MOVERS_SHOWN = 20
+
+if TYPE_CHECKING:
+    from mmkg.store.neo4j import Neo4jLoadReport
 
 _OWN_CONFIG = """# One file describes one graph. `mmkg build graph.toml` does what is not yet done.
 # Every key, with its meaning: schemas/config/mmkg.schema.json. Unknown keys are errors.
@@ -21,18 +37,29 @@ memory_limit = "4GB"           # beyond it, the relational engine spills to disk
 [[sources]]
 kind = "ntriples"              # freebase | dbpedia | yago | mmkb | ntriples | tsv
 paths = ["dumps/*.nt.gz"]      # files, folders or globs; gzip, bzip2, zstd and plain are told apart by content
+# urls = ["https://…/x.nt.gz"] # files to fetch before each build, when they have changed
 
 # [[links]]
 # kind = "sameas"              # owl:sameAs statements; or mmkb: `/m/… <SameAs> <…> .`
 # paths = ["dumps/sameas.nt"]
 
 [store]
-uri = "embedded"
+uri = "embedded"               # or a Neo4j server such as neo4j://localhost:7687; its password is in $NEO4J_PASSWORD
 
-# [checks]                     # what stops a bad build from being served
+# [checks]                     # what stops a bad build from being served; docs/checks.md explains each
 # max_reject_share = 0.01
 # max_triples_lost = 0.1
+# max_relation_drift = 0.5
+# max_entities_lost = 0.05
+
+# [notify]                     # who is told how a rebuild ended: a program that gets JSON, or a webhook
+# command = ["./tell-me"]
 """
+
+
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Neo4j: take a store that somebody else wrote into; what they wrote is lost.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +97,8 @@ def build(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. graph.workers=2.")
     ] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Serve it this once though checks do not pass.")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build everything that is not yet there, and say what was done, skipped and rejected.
@@ -77,13 +106,27 @@ def build(
     Example: mmkg build examples/atlas/atlas.toml
     """
     from mmkg import pipeline
-    from mmkg.cli.progress import reading_progress
+    from mmkg.cli.progress import reading_progress, step_progress
     from mmkg.config import read_config
 
     if until not in pipeline.STAGES:
         raise ConfigError(unknown_name("stage", until, pipeline.STAGES))
-    with reading_progress() as progress:
-        report = pipeline.build(read_config(config, settings or []), until=until, progress=progress)
+    try:
+        with reading_progress() as progress, step_progress() as steps:
+            report = pipeline.build(
+                read_config(config, settings or []),
+                until=until,
+                accept=accept,
+                force=force,
+                progress=progress,
+                step_progress=steps,
+            )
+    except CheckFailed as error:
+        if error.report is not None and not as_json:
+            columns = ("name", "subject", "before", "now", "share", "limit")
+            rows = [[row[column] for column in columns] for row in error.report.to_rows(only_failed=True)]
+            print_table(["check", *columns[1:]], rows)
+        raise
     if as_json:
         print_json(
             {
@@ -91,6 +134,7 @@ def build(
                 "folder": report.folder,
                 "unchanged": report.unchanged,
                 "removed_versions": report.removed_versions,
+                "delivery": report.delivery and vars(report.delivery),
                 "stages": [
                     {**vars(r.manifest), "tables": None, "skipped": r.skipped, "folder": r.folder}
                     for r in report.results
@@ -111,6 +155,8 @@ def build(
     ]
     if rows:
         print_table(["stage", "done in", "digest", "result"], rows)
+    if report.delivery:
+        print(_describe_load(report.delivery))
     if report.folder:
         print(f"{'nothing has changed' if report.unchanged else 'built'}: {report.folder}")
 
@@ -124,6 +170,15 @@ def _summary(counts: Any) -> str:
         elif isinstance(value, int) and value and not isinstance(value, bool):
             parts.append(f"{name.replace('_', ' ')} {value:,}")
     return ", ".join(parts)
+
+
+def _describe_load(report: "Neo4jLoadReport") -> str:
+    """What a server's load did, in one line."""
+    changes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.changes.items())
+    taken = f"; of somebody else, removed: {cell_text(report.foreign)}" if report.foreign else ""
+    waited = f"; readers waited {report.commit_seconds:.2f} s" if report.commit_seconds else ""
+    holds = f"holds {report.entities:,} entities, {report.relationships:,} relationships"
+    return f"neo4j: {report.how}, {holds} ({changes or 'nothing written'}{taken}{waited})"
 
 
 def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOption = False) -> None:
@@ -151,7 +206,8 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
         f"[bold]{manifest.graph}[/bold] {manifest.version}, built {manifest.created}, digest {manifest.digest}"
     )
     for problem in manifest.problems:
-        console.print(f"[red]not served:[/red] {problem}")
+        word = "accepted:" if manifest.may_be_served else "[red]not served:[/red]"
+        console.print(f"{word} {problem}")
     print_dumps(dumps)
     if reasons:
         print_table(["dump", "rejected because", "lines"], [[r["dump"], r["reason"], r["count_all"]] for r in reasons])
@@ -170,17 +226,24 @@ def diff(
     Example: mmkg diff builds/atlas/0001-3f2a91c0 builds/atlas
     """
     from mmkg.builds import open_build
-    from mmkg.builds.compare import compare_builds
+    from mmkg.builds.compare import find_differences
 
     with open_build(old) as before, open_build(new) as after:
-        changes = compare_builds(before, after)
-        dumps = {b: {row["dump"]: row["sha256"] for row in b.dumps.to_table().to_pylist()} for b in (before, after)}
-    changed = sorted(name for name in dumps[before] | dumps[after] if dumps[before].get(name) != dumps[after].get(name))
+        found = find_differences(before, after)
     if as_json:
-        print_json({"tables": changes, "changed_dumps": changed})
+        print_json(dataclasses.asdict(found))
         return
-    print_table(["table", "added", "removed", "kept"], [[name, *change.values()] for name, change in changes.items()])
-    print(f"changed dumps: {', '.join(changed) or 'none'}")
+    print_table(["table", "added", "removed", "kept"], [list(row.values()) for row in found.table_rows()])
+    changes = ["before", "after", "added", "removed"]
+    moved = [list(vars(row).values()) for row in found.movers]
+    if moved:
+        print_table(["", "what moved most", *changes], moved[:_MOVERS_SHOWN])
+    if len(moved) > _MOVERS_SHOWN:
+        print(f"and {len(moved) - _MOVERS_SHOWN:,} more; all with --json")
+    print_table(["source", "states", *changes], [list(vars(row).values()) for row in found.sources])
+    if found.examples:
+        print_table(["such as", "head", "relation", "tail"], [list(vars(row).values()) for row in found.examples])
+    print(f"changed dumps: {', '.join(found.changed_dumps) or 'none'}")
 
 
 def rollback(
@@ -188,46 +251,22 @@ def rollback(
     to: Annotated[
         str | None, typer.Option(help="Serve this version; the one before the served one unless given.")
     ] = None,
+    force: ForceOption = False,
 ) -> None:
-    """Serve an earlier version again; nothing is rebuilt.
+    """Serve an earlier version again, on the server too if the graph has one; nothing is rebuilt.
 
     Example: mmkg rollback builds/atlas
     """
-    from mmkg.builds import find_build_folder, roll_back, serve
+    from mmkg.builds import find_build_folder, switch_to, version_before
+    from mmkg.builds.delivery import store_config
+    from mmkg.builds.lock import hold_graph
+    from mmkg.cli.progress import step_progress
 
-    root = find_build_folder(build).parent
-    if to is None:
-        to = roll_back(root)
-    else:
-        serve(root, to)
+    served = find_build_folder(build)
+    root = served.parent
+    with hold_graph(root), step_progress() as progress:
+        to = to or version_before(root)
+        report = switch_to(root, to, store_config(root, served.name), force=force, progress=progress)
+    if report:
+        print(_describe_load(report))
     print(f"serving {root / to}")
-
-
-def export(
-    build: BuildArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into.")],
-    form: Annotated[
-        str, typer.Option("--format", help="ntriples (every statement) or tsv (train, valid and test for PyKEEN).")
-    ] = "ntriples",
-    with_dropped: Annotated[bool, typer.Option(help="N-Triples: also what the build left out on purpose.")] = False,
-    version: VersionOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a build's statements as N-Triples without loss, or its splits as TSV.
-
-    Example: mmkg export builds/atlas --output atlas-nt
-    """
-    from mmkg.builds import find_build_folder
-    from mmkg.graph.export import export_ntriples, export_tsv
-
-    folder = find_build_folder(build, version)
-    if form == "ntriples":
-        rows = export_ntriples(folder, output, with_dropped=with_dropped)
-    elif form == "tsv":
-        rows = export_tsv(folder, folder, output)
-    else:
-        raise ConfigError(unknown_name("format", form, ["ntriples", "tsv"]))
-    if as_json:
-        print_json(rows)
-        return
-    print_table(["file", "lines"], [[str(output / name), count] for name, count in rows.items()])

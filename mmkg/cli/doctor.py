@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mmkg.cli.atlas import atlas_folder
-from mmkg.errors import ConfigError
+from mmkg.errors import ConfigError, MmkgError
 
 _GIB = 2**30
 
@@ -115,6 +115,29 @@ def _atlas() -> Finding:
     return Finding("atlas", "ok", "bundled")
 
 
+def _neo4j_server() -> Finding:
+    """Whether the server that NEO4J_URI names answers; nothing to look at where that is not set."""
+    uri = os.environ.get("NEO4J_URI", "")
+    if uri in ("", "embedded"):
+        return Finding("neo4j server", "ok", "not asked for (NEO4J_URI is not set)")
+    if installed("neo4j") is None:
+        return Finding("neo4j server", "missing", uri, "pip install 'mmkg[neo4j]'")
+    from pydantic import ValidationError
+
+    from mmkg.config import StoreConfig
+    from mmkg.store.neo4j import open_driver
+
+    try:
+        config = StoreConfig(uri=uri, user=os.environ.get("NEO4J_USER", "neo4j"))
+        with open_driver(config) as driver:
+            found = driver.get_server_info().agent
+    except ValidationError as error:
+        return Finding("neo4j server", "fault", uri, f"set NEO4J_URI: {error.errors()[0]['msg']}")
+    except MmkgError as error:
+        return Finding("neo4j server", "fault", f"{uri} cannot be used", str(error))
+    return Finding("neo4j server", "ok", f"{found} at {uri}")
+
+
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     _memory,
@@ -129,6 +152,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _dgl,
     _prefect_and_fastapi,
     _importable("neo4j", "neo4j", "neo4j"),
+    _neo4j_server,
     _importable("SPARQLWrapper", "SPARQLWrapper", "sparql"),
     _importable("open_clip_torch", "open_clip", "images"),
 )

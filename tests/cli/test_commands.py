@@ -12,7 +12,7 @@ from mmkg.config import read_config
 from tests.graph_config import DBPEDIA, FREEBASE, write_small_graph
 
 COMMANDS = [
-    *("init", "build", "status", "diff", "rollback", "export", "query", "show", "why", "subgraph"),
+    *("init", "build", "status", "diff", "rollback", "export", "gc", "query", "show", "why", "subgraph"),
     *("train", "evaluate", "read", "doctor", "demo"),
 ]
 

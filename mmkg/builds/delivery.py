@@ -1,0 +1,80 @@
+"""Switching readers to a version: the server's store first, when the graph has one, then the pointer.
+
+A graph whose store is embedded is switched by the pointer alone. With a Neo4j server the order is: the server is
+brought to the version (old or new for its readers, never between), then the pointer. Killed between the two, the next
+`mmkg build` or `mmkg rollback` finds the server there already, writes nothing, and moves the pointer.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmkg.builds.versions import list_versions, read_build_manifest, serve
+from mmkg.config import StoreConfig
+from mmkg.errors import BuildError, unknown_name
+
+if TYPE_CHECKING:
+    from mmkg.store.neo4j import Neo4jLoadReport
+
+Progress = Callable[[str, int, int | None], None]
+"""What is being done, how many changes are done, how many there are."""
+
+WATERMARK = "neo4j.json"
+
+
+def store_config(root: Path, version: str) -> StoreConfig:
+    """The store that a version was built for."""
+    return StoreConfig.model_validate(read_build_manifest(root / version).config["store"])
+
+
+def switch_to(
+    root: Path,
+    version: str,
+    store: StoreConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> "Neo4jLoadReport | None":
+    """Serve a finished version; its server's store, if it has one, holds it before the pointer moves.
+
+    Args:
+        root: folder of the graph.
+        version: one of its finished versions.
+        store: where the store is now, if not where the version's own config says.
+        force: let a server's store go that somebody else wrote into.
+        progress: told how far a server's load is.
+
+    Returns:
+        What the server's load did; None for an embedded store.
+
+    Raises:
+        BuildError: there is no such version.
+        StoreError: the server cannot be brought to it; it, and the pointer, stay as they were.
+    """
+    if version not in list_versions(root):
+        raise BuildError(unknown_name(f"version of {root.name}", version, list_versions(root)))
+    report = _load_server(root, version, store or store_config(root, version), force=force, progress=progress)
+    serve(root, version)
+    return report
+
+
+def _load_server(
+    root: Path, version: str, store: StoreConfig, *, force: bool, progress: Progress | None
+) -> "Neo4jLoadReport | None":
+    if store.is_embedded:
+        return None
+    from mmkg.store.content import read_content
+    from mmkg.store.neo4j import load_neo4j
+
+    folder = root / version / "store"
+    others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
+    return load_neo4j(
+        read_content(folder),
+        store,
+        graph=read_build_manifest(root / version).graph,
+        version=version,
+        previous=[other for other in others if (other / "content.json").exists()],
+        hint=root / WATERMARK,
+        force=force,
+        progress=progress,
+    )
