@@ -1,138 +1,224 @@
-"""The Prefect flow that rebuilds a graph: the stages of ``mmkg build`` as tasks, with retries and artifacts.
+"""The Prefect flow that rebuilds a graph: the stages of ``mmkg build`` as tasks, on a schedule.
 
-Nothing depends on Prefect's own cache: a stage whose digest is on disk is skipped, so the flow is safe to run twice,
-and its result is the same as that of ``mmkg build``.
+Nothing depends on Prefect's own cache: a stage whose digest is on disk is skipped, so the flow is safe to run twice and
+to kill, and its result is the same as that of ``mmkg build``. docs/schedules.md shows how it is run.
 
 Once, here:      python flows/rebuild.py examples/atlas/atlas.toml
 Every night:     python flows/rebuild.py examples/atlas/atlas.toml --cron "0 3 * * *"
 """
 
 import argparse
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
-from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import Task, flow, serve, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner
 
+if (_ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
+    sys.path.insert(0, _ROOT)  # run as a script, or loaded by a worker: only this file's own folder is there
+
+from flows import artifacts, hooks, tasks
+from flows.machines import Runner, open_machines
 from mmkg import pipeline
+from mmkg.builds import list_versions, open_build, served_version
+from mmkg.builds.check_report import read_checks
+from mmkg.builds.compare import find_differences
+from mmkg.builds.publishing import BuildReport
 from mmkg.config import Config, read_config
-from mmkg.pipeline import BuildReport, Dump
+from mmkg.engine import keep_engine
+from mmkg.errors import CheckFailed, ConfigError, MmkgError, ShardError
+from mmkg.pipeline import Dump
 from mmkg.shards import StageResult
 
 
-async def _is_worth_another_try(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """A dump on a network drive that went away may come back; a dump that is broken stays broken."""
-    error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, OSError)
+@task(cache_policy=NO_CACHE, persist_result=False)
+def publish(
+    config: Config, dumps: Sequence[Dump], results: Sequence[StageResult], accept: bool, force: bool
+) -> BuildReport:
+    """Check the new version and switch to it; runs in the flow's own process, which has the server's password."""
+    return pipeline.publish(config, dumps, results, accept=accept, force=force, progress=artifacts.show_load(config))
 
 
-@task(
-    task_run_name="read {dump.name}",
-    retries=3,
-    retry_delay_seconds=[10, 60, 300],
-    retry_condition_fn=_is_worth_another_try,
-    cache_policy=NO_CACHE,
+@task(cache_policy=NO_CACHE, persist_result=False)
+def compare(config: Config, before: str | None, now: Path) -> str:
+    """Show what differs from the version before, and plots; returns the difference in a line."""
+    if before not in list_versions(now.parent):  # the first version, or graph.keep_builds is 1
+        artifacts.show_plots(config, now, None)
+        return ""
+    with open_build(now.parent, before) as old, open_build(now) as new:
+        difference = find_differences(old, new)
+    artifacts.show_difference(config, difference)
+    artifacts.show_plots(config, now, difference)
+    return difference.summary()
+
+
+@flow(
+    name="rebuild",
     persist_result=False,
+    on_completion=[hooks.tell],
+    on_failure=[hooks.tell],
+    on_cancellation=[hooks.tell],
+    on_crashed=[hooks.tell],
 )
-def read(config: Config, dump: Dump) -> StageResult:
-    """Read one dump."""
-    return pipeline.read(config, dump)
+def rebuild(
+    config_path: Path,
+    settings: list[str] = [],  # noqa: B006 - Prefect reads the default into the form of a run; nobody changes it
+    accept: bool = False,
+    force: bool = False,
+    runner: Runner = "threads",
+    dask_address: str = "",
+    dask_workers: int = 0,
+) -> str:
+    """Build what has changed and serve it; returns the folder of the version. Running it twice changes nothing.
 
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def merge(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult]) -> StageResult:
-    """Build the graph's tables."""
-    return pipeline.merge(config, dumps, reads)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def split(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult], graph: StageResult) -> StageResult:
-    """Divide the triples for learning."""
-    return pipeline.split(config, dumps, reads, graph)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def validate(config: Config, graph: StageResult) -> StageResult:
-    """Report what is odd."""
-    return pipeline.validate(config, graph)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def index(config: Config, graph: StageResult) -> StageResult:
-    """Lay out the adjacency."""
-    return pipeline.index(config, graph)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def load(config: Config, graph: StageResult) -> StageResult:
-    """Load and verify the store."""
-    return pipeline.load(config, graph)
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def publish(config: Config, dumps: Sequence[Dump], results: Sequence[StageResult]) -> BuildReport:
-    """Check the new version and switch to it."""
-    return pipeline.publish(config, dumps, results)
-
-
-@flow(name="rebuild", task_runner=ThreadPoolTaskRunner(max_workers=2), persist_result=False)  # type: ignore[arg-type]
-def rebuild(config_path: Path, settings: Sequence[str] = ()) -> str:
-    """Build what has changed and serve it; returns the folder of the version. Running it twice changes nothing."""
+    Args:
+        config_path: the TOML file of the graph, absolute or relative to the folder that the flow runs in.
+        settings: overrides such as ``graph.workers=2``.
+        accept: serve the version this once though checks do not pass.
+        force: let a server's store go that somebody else wrote into.
+        runner: threads of one process, or ``dask`` for several machines.
+        dask_address: of a Dask scheduler; a cluster of processes of this machine unless set.
+        dask_workers: how many processes that cluster has; 0 is two.
+    """
     config = read_config(Path(config_path), settings)
-    with pipeline.lock_graph(config):
-        dumps = pipeline.list_dumps(config)
-        reads = [future.result() for future in [read.submit(config, dump) for dump in dumps]]
-        _show_dumps(reads)
-        graph = merge(config, dumps, reads)
-        after = [
-            split.submit(config, dumps, reads, graph),
-            validate.submit(config, graph),
-            index.submit(config, graph),
-            load.submit(config, graph),
-        ]
-        results = [*reads, graph, *(future.result() for future in after)]
-        _show_stages(results)
-        report = publish(config, dumps, results)
-    return str(report.folder)
+    course = hooks.begin(UUID(flow_run.id), config)
+    try:
+        with pipeline.lock_graph(config, holder=f"flow run {flow_run.name}"), keep_engine(config.graph.folder):
+            dumps = pipeline.list_dumps(config, _fetch(config))
+            with open_machines(runner, dask_address, dask_workers) as machines:
+                results = _build(config, dumps, machines)
+            _publish(course, dumps, results, accept=accept, force=force)
+    except BaseException as error:
+        course.error = error
+        raise
+    return str(course.report.folder) if course.report else ""
 
 
-def _show_dumps(reads: Sequence[StageResult]) -> None:
-    columns = ("source", "dump", "lines", "triples", "qualifiers", "rejects", "comments", "blank", "repaired")
-    rows = [
-        {**{column: result.manifest.counts[column] for column in columns}, "skipped": result.skipped}
-        for result in reads
+def _fetch(config: Config) -> list[list[Path]]:
+    """What each source brought; all sources at the same time, and here: clusters often have no way out."""
+    futures = [
+        (tasks.pull if section.sparql else tasks.download).submit(config, section)
+        if section.sparql or section.urls
+        else None
+        for section in config.sources
     ]
-    create_table_artifact(key="dumps", table=rows, description="Lines of each dump: what became of every one.")
+    return [future.result() if future else [] for future in futures]
 
 
-def _show_stages(results: Sequence[StageResult]) -> None:
-    lines = ["| stage | done in | digest | counts |", "| --- | --- | --- | --- |"]
-    for result in results:
-        if result.stage.name == "read":
-            continue
-        counts = ", ".join(f"{name} {value}" for name, value in result.manifest.counts.items() if value)
-        done = "skipped" if result.skipped else f"{result.manifest.seconds:.1f} s"
-        lines.append(f"| {result.stage.name} | {done} | {result.stage.digest} | {counts} |")
-    create_markdown_artifact(key="stages", markdown="\n".join(lines), description="What each stage did.")
+def _build(config: Config, dumps: Sequence[Dump], machines: TaskRunner[Any]) -> list[StageResult]:
+    """All stages, in the order in which `pipeline.publish` wants them."""
+
+    def start(step: Task[..., StageResult], **inputs: Any) -> PrefectFuture[StageResult]:
+        return machines.submit(step, {"config": config, **inputs})  # type: ignore[no-any-return]
+
+    reads = [future.result() for future in [start(tasks.read, dump=dump) for dump in dumps]]
+    artifacts.show_dumps(config, reads)
+    graph = start(tasks.merge, dumps=dumps, reads=reads).result()
+    after = [
+        start(tasks.split, dumps=dumps, reads=reads, graph=graph),
+        start(tasks.validate, graph=graph),
+        start(tasks.index, graph=graph),
+        start(tasks.load, graph=graph),
+    ]
+    results = [*reads, graph, *(future.result() for future in after)]
+    artifacts.show_stages(config, results)
+    return results
 
 
-def main() -> None:
-    """Run the flow once, or serve it on a schedule."""
+def _publish(
+    course: hooks.Course, dumps: Sequence[Dump], results: Sequence[StageResult], *, accept: bool, force: bool
+) -> None:
+    """Publish, and show what was checked and what has changed, whether it is served or not."""
+    before = served_version(course.config.graph.folder)
+    try:
+        report = publish(course.config, dumps, results, accept, force)
+    except CheckFailed as error:
+        if error.report is not None:
+            artifacts.show_checks(course.config, error.report)
+        if error.folder is not None:
+            _compare(course, before, error.folder)
+        raise
+    course.report = report
+    if report.folder is not None and not report.unchanged:
+        with contextlib.suppress(ShardError):  # built by an mmkg without that table, and served again
+            artifacts.show_checks(course.config, read_checks(report.folder))
+        _compare(course, before, report.folder)
+
+
+def _compare(course: hooks.Course, before: str | None, now: Path) -> None:
+    """By now the version is served, or refused: a comparison that fails is a failed task, and fails nothing else."""
+    state = compare(course.config, before, now, return_state=True)
+    if state.is_completed():
+        course.difference = str(state.result())
+
+
+def deploy(
+    configs: Sequence[Path], settings: Sequence[str], cron: str, parameters: dict[str, Any]
+) -> list[RunnerDeployment]:
+    """A deployment `rebuild-GRAPH` for each config, all on one schedule.
+
+    Raises:
+        ConfigError: a file does not describe a graph, or two describe one of the same name.
+    """
+    deployments: dict[str, RunnerDeployment] = {}
+    for path in configs:
+        name = f"rebuild-{read_config(path, settings).graph.name}"
+        if name in deployments:
+            raise ConfigError(
+                f"{path}: another config is also called {name.removeprefix('rebuild-')}. Rename one graph."
+            )
+        deployment = rebuild.to_deployment(
+            name=name,
+            cron=cron,
+            parameters={**parameters, "config_path": str(path.resolve()), "settings": list(settings)},
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+        )
+        deployments[name] = cast(RunnerDeployment, deployment)
+    return list(deployments.values())
+
+
+def main() -> int:
+    """Run the flow once for each config, or serve it on a schedule; 1 when something went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="the TOML file of the graph")
+    parser.add_argument("configs", metavar="CONFIG", type=Path, nargs="+", help="the TOML file of a graph")
     parser.add_argument("--cron", help='serve a deployment on this schedule, such as "0 3 * * *", until stopped')
+    parser.add_argument("--at-a-time", type=int, default=1, help="with --cron: graphs rebuilt at the same time")
     parser.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[])
+    parser.add_argument("--accept", action="store_true", help="serve it this once though checks do not pass")
+    parser.add_argument("--force", action="store_true", help="let a server's store go that somebody else wrote into")
+    parser.add_argument("--runner", choices=["threads", "dask"], default="threads", help="where the stages run")
+    parser.add_argument("--dask-address", default="", help="of a Dask scheduler, such as tcp://HOST:8786")
+    parser.add_argument("--dask-workers", type=int, default=0, help="without an address: processes of this machine")
     arguments = parser.parse_args()
-    if arguments.cron:
-        parameters = {"config_path": str(arguments.config.resolve()), "settings": arguments.settings}
-        rebuild.serve(name=f"rebuild-{arguments.config.stem}", cron=arguments.cron, parameters=parameters)
-    else:
-        print(rebuild(arguments.config, arguments.settings))
+    names = ("accept", "force", "runner", "dask_address", "dask_workers")
+    parameters = {name: getattr(arguments, name) for name in names}
+    failed = False
+    try:
+        if arguments.cron:
+            served = deploy(arguments.configs, arguments.settings, arguments.cron, parameters)
+            # what falls due while this process is stopped is late, and is caught up when it is started again
+            serve(*served, limit=arguments.at_a_time, pause_on_shutdown=False)
+            return 0
+    except MmkgError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for path in arguments.configs:
+        try:
+            print(rebuild(path, arguments.settings, **parameters))
+        except MmkgError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
