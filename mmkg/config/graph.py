@@ -85,6 +85,8 @@ class StoreConfig(Section):
     """Neo4j: the environment variable with the password."""
     database: str = "neo4j"
     """Neo4j: which database; Community edition has only this one."""
+    connections: int = Field(default=2, ge=1)
+    """Neo4j: batches that are sent at the same time, as long as nothing is served yet; as many of its cores work."""
     max_batch_rows: int = Field(default=20_000, ge=1)
     """Neo4j: rows of a batch that grows as long as the server takes them well."""
     attributes: tuple[str, ...] = ()

@@ -30,7 +30,9 @@ class ChecksConfig(Section):
     """Entities without any triple, over all entities."""
     max_unlabelled_share: float | None = Field(default=None, ge=0, le=1)
     """Entities without label, over all entities."""
-    max_null_share: dict[Literal["label", "description", "types"], Annotated[float, Field(ge=0, le=1)]] = Field(default={})
+    max_null_share: dict[Literal["label", "description", "types"], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}
+    )
     """Entities with nothing in a column, over all entities: column → limit."""
     min_licence_share: float | None = Field(default=None, ge=0, le=1)
     """Triples, and literals, that a source with an allowed licence states, over all of them."""

@@ -9,9 +9,10 @@ import pytest
 from mmkg.errors import StoreError
 from mmkg.store.content import Content
 from mmkg.store.migrations import read_migrations, run_migrations
+from mmkg.store.neo4j.flip import check_heap, parse_bytes
+from mmkg.store.neo4j.lanes import BatchSize
 from mmkg.store.neo4j.load import load_neo4j
 from mmkg.store.neo4j.lock import LoaderLock, commit_number
-from mmkg.store.neo4j.write import BatchSize, check_heap, parse_bytes
 from tests.servers.neo4j import Neo4jServer
 from tests.store.graphs import Graph
 from tests.store.neo4j_checks import CONFIG, Load, bookmark, check_holds, content_of, run

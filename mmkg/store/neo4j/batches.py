@@ -6,7 +6,7 @@ once by `entity_id`; from then on the server's numbers name them, which DuckDB j
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +43,14 @@ class Batch:
     rows: list[Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     entity_ids: list[str] | None = None  # of the nodes that it makes
+
+    def check(self, expected: int, found: int) -> None:
+        """Raise `StoreError` where the server found another number of rows than were sent."""
+        if found != expected:
+            raise StoreError(
+                f"the store changes while it is loaded ({self.what}: expected {expected:,} rows, found {found:,}). "
+                "Somebody else writes into it; stop that, then run the same again."
+            )
 
 
 class NodeIds:
@@ -143,7 +151,7 @@ def find_nodes(session: neo4j.Session, entity_ids: list[str]) -> tuple[list[str]
     return [entity_id for entity_id, _ in found], [number for _, number in found]
 
 
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch]) -> Generator[Batch]:
     """The same batches, the next ones made by a thread while the server works on one."""
     made: queue.Queue[Batch | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
@@ -178,30 +186,32 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
         thread.join()
 
 
-def all_batches(
+def all_parts(
     difference: Difference, content: Content, foreign: Foreign, ids: NodeIds, size: Callable[[], int]
-) -> Iterator[Batch]:
-    """Everything, in the order in which it may be applied: what is foreign first, edges last.
+) -> Iterator[Generator[Batch]]:
+    """Everything, in the parts that must follow each other: what is foreign first, edges last.
 
-    Each part is begun when the one before was sent: it may need the numbers of nodes that were made in it.
+    The batches of one part may be applied in any order. Each part is begun when the one before was applied: it may need
+    the numbers of nodes that were made in it.
     """
-    yield from foreign_batches(foreign, size)
-    yield from ahead(removal_batches(difference, ids, size))
-    yield from ahead(node_batches(difference, content, ids, size))
-    yield from ahead(edge_batches(difference, content, ids, size))
+    yield from foreign_parts(foreign, size)
+    yield ahead(edge_removals(difference, ids, size))
+    yield ahead(node_removals(difference, ids, size))
+    yield ahead(node_batches(difference, content, ids, size))
+    yield ahead(edge_batches(difference, content, ids, size))
 
 
-def foreign_batches(foreign: Foreign, size: Callable[[], int]) -> Iterator[Batch]:
+def foreign_parts(foreign: Foreign, size: Callable[[], int]) -> Iterator[Generator[Batch]]:
     """Take away what no build of ours can hold."""
     for label, numbers in foreign.labels.items():
         statement = statements.remove_label(label)
-        yield from _sliced("remove labels", statement, [[number] for number in numbers], size)
+        yield _sliced("remove labels", statement, [[number] for number in numbers], size)
     rows = [[number, names] for number, names in foreign.properties]
-    yield from _sliced("remove properties", statements.REMOVE_PROPERTIES, rows, size)
+    yield _sliced("remove properties", statements.REMOVE_PROPERTIES, rows, size)
     edges = [[number] for number in foreign.edges]
-    yield from _sliced("remove relationships", statements.DELETE_EDGES_BY_ID, edges, size)
+    yield _sliced("remove relationships", statements.DELETE_EDGES_BY_ID, edges, size)
     nodes = [[number] for number in foreign.nodes]
-    yield from _sliced("remove nodes", statements.DETACH_NODES, nodes, size)
+    yield _sliced("remove nodes", statements.DETACH_NODES, nodes, size)
 
 
 def _sliced(
@@ -210,7 +220,7 @@ def _sliced(
     rows: list[Any],
     size: Callable[[], int],
     parameters: Mapping[str, Any] = MappingProxyType({}),
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     first = 0
     while first < len(rows):
         count = size()
@@ -218,12 +228,16 @@ def _sliced(
         first += count
 
 
-def removal_batches(difference: Difference, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
-    """Edges removed, then nodes removed."""
+def edge_removals(difference: Difference, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
+    """Edges removed."""
     types = list(difference.edges_removed)
     for edges in ids.edges(difference.edges_removed, sources=False) if types else ():
         rows = list(map(list, zip(*(column.to_pylist() for column in edges.columns), strict=True)))
         yield from _sliced("remove relationships", statements.DELETE_EDGES, rows, size, {"types": types})
+
+
+def node_removals(difference: Difference, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
+    """Nodes removed, which no edge is at any more."""
     if difference.nodes_removed is not None:
         removed = [[number] for number in sorted(ids.numbers(difference.nodes_removed).values())]
         yield from _sliced("remove entities", statements.DELETE_NODES, removed, size)

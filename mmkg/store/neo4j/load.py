@@ -2,8 +2,8 @@
 
 Community has one database and no roles, so there is no second database to switch to. What is done instead:
 
-- *Nothing is served yet* (the first load, or files were imported): batches in many transactions. The state node says
-  ``loading`` until all was read back and its digest is the build's; readers are told that nothing is served yet.
+- *Nothing is served yet* (the first load, or files were imported): batches in many transactions over several
+  connections (`lanes.py`). The state node says ``loading`` until all was read back and its digest is the build's; readers are told that nothing is served yet.
 - *A graph is served*: the difference between it and the new one (entities and relationships added, changed, removed) is
   applied in **one** transaction, which also names the new build. Killed at any moment, the server takes it back.
   Because Neo4j's readers may see a commit half done, a sequence lock around the commit lets them notice (`state.py`);
@@ -28,7 +28,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,15 +43,16 @@ from mmkg.store.content import Content
 from mmkg.store.difference import Difference, find_difference
 from mmkg.store.migrations import pending_migrations, read_migrations, repeat_migrations, run_migrations
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.batches import Batch, NodeIds, all_batches
+from mmkg.store.neo4j.batches import Batch, NodeIds, all_parts
 from mmkg.store.neo4j.connection import BackOff, explain, is_transient, open_driver
 from mmkg.store.neo4j.examine import Found, Job, Progress, check_unserved, examine_served
+from mmkg.store.neo4j.flip import check_heap, flip, write_state
 from mmkg.store.neo4j.hint import remove_hint
-from mmkg.store.neo4j.lock import LoaderLock, commit_number
+from mmkg.store.neo4j.lanes import BatchSize, Lanes
+from mmkg.store.neo4j.lock import LoaderLock, commit_number, take_over
 from mmkg.store.neo4j.read_back import Foreign, ReadBack, has_constraint
 from mmkg.store.neo4j.report import Neo4jLoadReport, Tally
 from mmkg.store.neo4j.state import FORMAT, IMPORTED, LOADING, READY, StoreState, read_state
-from mmkg.store.neo4j.write import BatchSize, BatchWriter, check_heap, flip, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,20 @@ def load_neo4j(
 
 def _tell_nobody(what: str, done: int, total: int) -> None:
     """Progress that nobody asked for."""
+
+
+class _Told:
+    """Progress of a difference, batch by batch."""
+
+    def __init__(self, progress: Progress, difference: Difference, foreign: Foreign) -> None:
+        self._progress = progress
+        self._total = difference.num_changes + foreign.num_rows
+        self._done = 0
+
+    def __call__(self, batch: Batch) -> None:
+        """Count a batch that the server has."""
+        self._done += len(batch.rows)
+        self._progress(batch.what, self._done, self._total)
 
 
 class _ChangedError(Exception):
@@ -234,8 +249,10 @@ class _Load:
                         ids.look_up(session, difference)
             self._take_place()
             self._tally.how = "flipped"
-            with self._tally.timed("flip"), closing(self._told(difference, found.foreign, ids, size)) as batches:
-                flipped = flip(job, self._lock, self._place, batches, ids, self._served_values(state.vectors))
+            parts = all_parts(difference, job.content, found.foreign, ids, size)
+            told = _Told(job.progress, difference, found.foreign)
+            with self._tally.timed("flip"):
+                flipped = flip(job, self._lock, self._place, parts, ids, self._served_values(state.vectors), told)
         self._tally.note(difference, found.foreign)
         self._tally.commit_seconds += flipped.commit_seconds
         before, after = commit_number(found.mark), commit_number(flipped.bookmark)
@@ -297,17 +314,22 @@ class _Load:
     def _write(self, difference: Difference, foreign: Foreign, node_ids: Path | None) -> None:
         job = self._job
         size = BatchSize(job.config.max_batch_rows)
-        writer = BatchWriter(job, self._lock, self._place, size, lambda: BackOff(attempts=_ATTEMPTS))
+        lanes = Lanes(job, self._lock, self._place, size, lambda: BackOff(attempts=_ATTEMPTS))
+        told = _Told(job.progress, difference, foreign)
+
+        def done(batch: Batch) -> None:
+            self._progressed = True
+            told(batch)
+
         with NodeIds(job.work, memory_limit=job.memory_limit) as ids, self._tally.timed("write"):
             if node_ids is not None:
                 ids.add_file(node_ids)
             try:
-                with closing(self._told(difference, foreign, ids, size)) as batches:
-                    for batch in batches:
-                        writer.write(batch, ids)
-                        self._progressed = True
+                for part in all_parts(difference, job.content, foreign, ids, size):
+                    with closing(part) as batches:
+                        lanes.write(batches, ids, done)
             finally:
-                self._tally.retries += writer.retries
+                self._tally.retries += lanes.retries
         self._tally.note(difference, foreign)
 
     # --- both --------------------------------------------------------------------------------------------------------
@@ -337,14 +359,14 @@ class _Load:
     def _take_place(self) -> None:
         """From here on the server refuses what earlier loaders, or rounds of ours, may still send."""
         self._place = uuid.uuid4().hex
-        parameters = {
-            "load_id": self._place,
-            "holder": self._lock.holder,
-            "graph": self._job.graph,
-            "format": FORMAT,
-        }
         with self._job.session(write=True) as session:
-            session.run(statements.TAKE_OVER, parameters).consume()
+            take_over(
+                session,
+                load_id=self._place,
+                holder=self._lock.holder,
+                graph=self._job.graph,
+                lanes=self._job.config.connections,
+            )
 
     def _write_state(self, statement: str, values: Mapping[str, Any] | None = None) -> str:
         return write_state(self._job, statement, self._place, values)
@@ -352,15 +374,6 @@ class _Load:
     def _difference(self, there: Content | None) -> Difference:
         job = self._job
         return find_difference(there, job.content, job.work / "difference", memory_limit=job.memory_limit)
-
-    def _told(self, difference: Difference, foreign: Foreign, ids: NodeIds, size: BatchSize) -> Generator[Batch]:
-        """All batches; progress is told when the next one is asked for."""
-        total = difference.num_changes + foreign.num_rows
-        done = 0
-        for batch in all_batches(difference, self._job.content, foreign, ids, size):
-            yield batch
-            done += len(batch.rows)
-            self._job.progress(batch.what, done, total)
 
     def _served_values(self, vectors: Sequence[str]) -> dict[str, Any]:
         content = self._job.content

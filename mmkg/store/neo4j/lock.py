@@ -11,6 +11,7 @@ import binascii
 import logging
 import os
 import socket
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -18,7 +19,7 @@ import neo4j
 
 from mmkg.errors import StoreError
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.state import FLIP, LOCK, METADATA_KEY, running_transactions
+from mmkg.store.neo4j.state import FLIP, FORMAT, LOCK, METADATA_KEY, running_transactions
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,28 @@ def describe_holder() -> str:
     return f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def take_over(session: neo4j.Session, *, load_id: str, holder: str, graph: str, lanes: int = 1) -> None:
+    """From here on the server refuses what other loaders, or earlier rounds of ours, may still send.
+
+    Args:
+        session: that may write.
+        load_id: by which our writes are known from here on.
+        holder: who we are, for people.
+        graph: that is loaded, if there is none yet.
+        lanes: in which batches may be sent at the same time.
+    """
+    parameters = {"load_id": load_id, "holder": holder, "graph": graph, "format": FORMAT, "lanes": lanes}
+    session.run(statements.TAKE_OVER, parameters).consume()
+
+
+def taken_over() -> StoreError:
+    """The error for a loader that finds another one in its place."""
+    return StoreError(
+        "another loader has taken over this store while the connection was lost. Wait until it has finished, then "
+        "run the same again."
+    )
+
+
 class LoaderLock:
     """The lock, from `acquire` to `release` or the end of the process."""
 
@@ -42,6 +65,7 @@ class LoaderLock:
         self.holder = describe_holder()
         self._session: neo4j.Session | None = None
         self._transaction: neo4j.Transaction | None = None
+        self._one_at_a_time = threading.Lock()  # several lanes may find out that the connection was lost
 
     def acquire(self) -> None:
         """Take the lock, and end what a loader before has left open.
@@ -81,13 +105,14 @@ class LoaderLock:
         Raises:
             StoreError: another loader has it now.
         """
-        try:
-            if self._transaction is not None:
-                self.check()
-                return
-        except (neo4j.exceptions.DriverError, neo4j.exceptions.Neo4jError, OSError) as error:
-            logger.info("neo4j: the lock was lost (%s); taking it again", type(error).__name__)
-        self.acquire()
+        with self._one_at_a_time:
+            try:
+                if self._transaction is not None:
+                    self.check()
+                    return
+            except (neo4j.exceptions.DriverError, neo4j.exceptions.Neo4jError, OSError) as error:
+                logger.info("neo4j: the lock was lost (%s); taking it again", type(error).__name__)
+            self.acquire()
 
     def check(self) -> None:
         """Raise the driver's error if the lock was lost with its connection."""

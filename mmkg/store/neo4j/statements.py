@@ -38,15 +38,17 @@ TERMINATE_TRANSACTION = "TERMINATE TRANSACTION $transaction_id YIELD message RET
 SHOW_SETTINGS = "SHOW SETTINGS YIELD name, value WHERE name IN $names RETURN name, value"
 NOTHING = "RETURN 1"
 MAKE_NAME = "CALL db.createProperty($name)"
-# Take the place of the loader before: what it still sends is refused from here on. SET first: it waits for the lock.
+# Take the place of the loader before, in all lanes: what it still sends is refused from here on.
+# SET first: it waits for the lock.
 TAKE_OVER = (
-    f"MERGE (l:{LANE_LABEL} {{lane: 0}}) SET l.load_id = $load_id, l.done = 0 "
+    f"UNWIND range(0, $lanes - 1) AS lane MERGE (:{LANE_LABEL} {{lane: lane}}) WITH count(*) AS lanes "
+    f"MATCH (l:{LANE_LABEL}) SET l.load_id = $load_id, l.done = 0 WITH count(*) AS lanes "
     f"MERGE (s:{STATE_LABEL} {{key: 'store'}}) "
     "ON CREATE SET s.state = 'loading', s.flips = 0 "
     "SET s.load_id = $load_id, s.holder = $holder, s.format = $format, s.graph = coalesce(s.graph, $graph) "
     "RETURN s.state"
 )
-READ_LANE = f"MATCH (l:{LANE_LABEL} {{lane: 0}}) RETURN l.load_id AS load_id, l.done AS done"
+READ_LANE = f"MATCH (l:{LANE_LABEL} {{lane: $lane}}) RETURN l.load_id AS load_id, l.done AS done"
 HOLD_LANE = (
     f"MATCH (l:{LANE_LABEL} {{lane: 0}}) SET l.asked = $load_id "
     "WITH l WHERE l.load_id = $load_id RETURN count(l) AS held"
@@ -64,10 +66,10 @@ SET_STATE = (
     f"MATCH (s:{STATE_LABEL} {{key: 'store'}}) SET s.asked = $load_id WITH s WHERE s.load_id = $load_id "
     "SET s += $values RETURN s.flips AS flips"
 )
-# A batch that is sent again after a lost connection does nothing if it was done: $batch counts up.
+# A batch that is sent again after a lost connection does nothing if it was done: $batch counts up in its lane.
 _ONCE = (
-    f"MATCH (l:{LANE_LABEL} {{lane: 0}}) SET l.asked = $batch WITH l WHERE l.load_id = $load_id AND l.done < $batch "
-    "SET l.done = $batch WITH l "
+    f"MATCH (l:{LANE_LABEL} {{lane: $lane}}) SET l.asked = $batch "
+    "WITH l WHERE l.load_id = $load_id AND l.done < $batch SET l.done = $batch WITH l "
 )
 
 

@@ -20,8 +20,8 @@ from mmkg.store.cypher import NODE_TABLE, quote_name
 from mmkg.store.model import ENTITY_PROPERTIES
 from mmkg.store.neo4j import statements
 from mmkg.store.neo4j.connection import explain
-from mmkg.store.neo4j.lock import LoaderLock
-from mmkg.store.neo4j.state import FORMAT, StoreState, read_state
+from mmkg.store.neo4j.lock import LoaderLock, take_over
+from mmkg.store.neo4j.state import StoreState, read_state
 
 Similarity = Literal["cosine", "euclidean"]
 MAX_DIMENSIONS = 4096  # of the server's index
@@ -71,8 +71,7 @@ def load_vectors(
         with driver.session(database=config.database) as session:
             lock.acquire()
             state = _check_state(read_state(session), property_name, config)
-            parameters = {"load_id": load_id, "holder": lock.holder, "graph": state.graph, "format": FORMAT}
-            session.run(statements.TAKE_OVER, parameters).consume()
+            take_over(session, load_id=load_id, holder=lock.holder, graph=state.graph)
             if property_name not in state.vectors:  # first: what a killed loader leaves must be known as ours
                 values = {"vectors": [*state.vectors, property_name]}
                 session.run(statements.SET_STATE, {"load_id": load_id, "values": values}).consume()
