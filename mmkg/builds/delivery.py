@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmkg.builds.versions import list_versions, read_build_manifest, serve
+from mmkg.builds.store_content import open_content
+from mmkg.builds.versions import list_versions, read_build_manifest, serve, served_version
 from mmkg.config import StoreConfig
 from mmkg.errors import BuildError, unknown_name
 
@@ -27,6 +28,16 @@ def store_config(root: Path, version: str) -> StoreConfig:
     return StoreConfig.model_validate(read_build_manifest(root / version).config["store"])
 
 
+def store_now(root: Path, version: str) -> StoreConfig:
+    """Where the store of a graph is, when a version is to be served: where that of the version being served is.
+
+    Where the served one's is embedded, and `version` was built for a server, that server.
+    """
+    served = served_version(root)
+    now = store_config(root, served or version)
+    return store_config(root, version) if now.is_embedded else now
+
+
 def switch_to(
     root: Path,
     version: str,
@@ -40,7 +51,7 @@ def switch_to(
     Args:
         root: folder of the graph.
         version: one of its finished versions.
-        store: where the store is now, if not where the version's own config says.
+        store: where the store is now; `store_now` unless given.
         force: let a server's store go that somebody else wrote into.
         progress: told how far a server's load is.
 
@@ -53,7 +64,7 @@ def switch_to(
     """
     if version not in list_versions(root):
         raise BuildError(unknown_name(f"version of {root.name}", version, list_versions(root)))
-    report = _load_server(root, version, store or store_config(root, version), force=force, progress=progress)
+    report = _load_server(root, version, store or store_now(root, version), force=force, progress=progress)
     serve(root, version)
     return report
 
@@ -63,18 +74,17 @@ def _load_server(
 ) -> "Neo4jLoadReport | None":
     if store.is_embedded:
         return None
-    from mmkg.store.content import read_content
     from mmkg.store.neo4j import load_neo4j
 
-    folder = root / version / "store"
     others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
-    return load_neo4j(
-        read_content(folder),
-        store,
-        graph=read_build_manifest(root / version).graph,
-        version=version,
-        previous=[other for other in others if (other / "content.json").exists()],
-        hint=root / WATERMARK,
-        force=force,
-        progress=progress,
-    )
+    with open_content(root / version, root) as content:
+        return load_neo4j(
+            content,
+            store,
+            graph=read_build_manifest(root / version).graph,
+            version=version,
+            previous=[other for other in others if (other / "content.json").exists()],
+            hint=root / WATERMARK,
+            force=force,
+            progress=progress,
+        )

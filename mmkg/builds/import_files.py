@@ -1,13 +1,10 @@
-"""A finished version as files for ``neo4j-admin``: from the content kept for its server, or from its tables."""
+"""A finished version as files for ``neo4j-admin``."""
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmkg.builds.store_content import open_content
 from mmkg.builds.versions import read_build_manifest
-from mmkg.config import StoreConfig
-from mmkg.shards import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     from mmkg.store.neo4j import ImportFiles
@@ -26,18 +23,9 @@ def export_neo4j(folder: Path, output: Path) -> "ImportFiles":
         StoreError: the values of its lists leave no character free to part them.
         ShardError: a table is missing.
     """
-    from mmkg.store.content import CONTENT_MANIFEST, read_content, write_content
     from mmkg.store.neo4j.files import write_import_files
 
     manifest = read_build_manifest(folder)
     memory_limit = manifest.config["graph"]["memory_limit"]
-    if (folder / "store" / CONTENT_MANIFEST).exists():
-        content = read_content(folder / "store")
-        return write_import_files(content, manifest.graph, manifest.version, output, memory_limit=memory_limit)
-    output.mkdir(parents=True, exist_ok=True)
-    for left in output.glob(f"content-*{PARTIAL_SUFFIX}"):  # of a killed export
-        shutil.rmtree(left)
-    store = StoreConfig.model_validate(manifest.config["store"])
-    with tempfile.TemporaryDirectory(prefix="content-", suffix=PARTIAL_SUFFIX, dir=output) as work:
-        content = write_content(folder, store, manifest.source_names, Path(work), memory_limit=memory_limit)
+    with open_content(folder, output) as content:
         return write_import_files(content, manifest.graph, manifest.version, output, memory_limit=memory_limit)

@@ -193,6 +193,7 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
         dumps = opened.dumps.to_table().to_pylist()
         rejects = (
             opened.rejects.to_table(columns=["dump", "reason"])
+            .unify_dictionaries()  # each dump's part of the table has its own
             .group_by(["dump", "reason"])
             .aggregate([([], "count_all")])
         )
@@ -258,15 +259,13 @@ def rollback(
     Example: mmkg rollback builds/atlas
     """
     from mmkg.builds import find_build_folder, switch_to, version_before
-    from mmkg.builds.delivery import store_config
     from mmkg.builds.lock import hold_graph
     from mmkg.cli.progress import step_progress
 
-    served = find_build_folder(build)
-    root = served.parent
+    root = find_build_folder(build).parent
     with hold_graph(root), step_progress() as progress:
         to = to or version_before(root)
-        report = switch_to(root, to, store_config(root, served.name), force=force, progress=progress)
+        report = switch_to(root, to, force=force, progress=progress)
     if report:
         print(_describe_load(report))
     print(f"serving {root / to}")

@@ -83,6 +83,15 @@ def test_status_counts_rejects_by_reason(built):
     assert "freebase.nt" in run("status", "small", cwd=built).stdout
 
 
+def test_status_counts_rejects_of_several_dumps(tmp_path):
+    config = write_small_graph(tmp_path)
+    with (tmp_path / "dbpedia.nt").open("a", encoding="utf-8") as dump:
+        dump.write("nor is this\n")
+    pipeline.build(read_config(config))
+    rows = ask(tmp_path, "status", "small")["rejects"]
+    assert [(row["dump"], row["count_all"]) for row in rows] == [("dbpedia.nt", 1), ("freebase.nt", 1)]
+
+
 def test_query_with_a_parameter(built):
     cypher = (
         "MATCH (a:Entity)-[r]->(b:Entity) WHERE a.label = $label "

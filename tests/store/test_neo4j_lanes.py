@@ -66,9 +66,7 @@ def test_lanes_of_a_loader_before_are_refused_by_one_with_fewer(server: Neo4jSer
     assert run(server, "MATCH (e:Entity {entity_id: 'late'}) RETURN e") == []
 
 
-def test_an_error_in_one_lane_ends_an_endless_part(
-    server: Neo4jServer, content: Content, tmp_path: Path
-) -> None:
+def test_an_error_in_one_lane_ends_an_endless_part(server: Neo4jServer, content: Content, tmp_path: Path) -> None:
     made = count(1)
 
     def batches() -> Iterator[Batch]:

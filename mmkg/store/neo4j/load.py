@@ -3,7 +3,8 @@
 Community has one database and no roles, so there is no second database to switch to. What is done instead:
 
 - *Nothing is served yet* (the first load, or files were imported): batches in many transactions over several
-  connections (`lanes.py`). The state node says ``loading`` until all was read back and its digest is the build's; readers are told that nothing is served yet.
+  connections (`lanes.py`). The state node says ``loading`` until all was read back and its digest is the build's;
+  readers are told that nothing is served yet.
 - *A graph is served*: the difference between it and the new one (entities and relationships added, changed, removed) is
   applied in **one** transaction, which also names the new build. Killed at any moment, the server takes it back.
   Because Neo4j's readers may see a commit half done, a sequence lock around the commit lets them notice (`state.py`);

@@ -1,0 +1,87 @@
+"""Whole builds that a Neo4j server serves: forward, back, and between an embedded store and a server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmkg import open_build, pipeline
+from mmkg.builds import served_version, switch_to, version_before
+from mmkg.builds.store_content import open_content
+from mmkg.config import read_config
+from tests.graph_config import DBPEDIA, write_small_graph
+from tests.servers.neo4j import Neo4jServer
+from tests.store.neo4j_checks import check_holds, run
+from tests.store.neo4j_graphs import shared_server
+
+CAPITALS = "MATCH (:Entity)-[:capital]->(c:Entity) RETURN c.entity_id AS id ORDER BY id"
+BERLIN, PARIS = DBPEDIA + "Berlin", DBPEDIA + "Paris"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Neo4jServer]:
+    server = shared_server()
+    monkeypatch.setenv("NEO4J_PASSWORD", server.password)
+    run(server, "MATCH (n) DETACH DELETE n")
+    yield server
+    run(server, "MATCH (n) DETACH DELETE n")
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    return write_small_graph(tmp_path)
+
+
+def build(path: Path, *settings: str) -> pipeline.BuildReport:
+    return pipeline.build(read_config(path, settings))
+
+
+def lose_berlin(config_path: Path) -> None:
+    dump = config_path.parent / "dbpedia.nt"
+    lines = [line for line in dump.read_text(encoding="utf-8").splitlines(keepends=True) if "Berlin" not in line]
+    dump.write_text("".join(lines), encoding="utf-8")
+
+
+def check_serves(server: Neo4jServer, folder: Path, scratch: Path) -> None:
+    """The server holds a version, and it is the one that is served."""
+    with open_content(folder, scratch / "content") as content:
+        check_holds(server, content, scratch)
+    assert served_version(folder.parent) == folder.name
+
+
+def test_a_build_goes_into_the_server_and_a_rollback_takes_it_back(server, config_path, tmp_path):
+    uri = f"store.uri={server.uri}"
+    first = build(config_path, uri)
+    check_serves(server, first.folder, tmp_path)
+    lose_berlin(config_path)
+    second = build(config_path, uri)
+    check_serves(server, second.folder, tmp_path)
+    with open_build(second.folder) as opened:
+        assert opened.query(CAPITALS).to_pylist() == [{"id": PARIS}]
+    root = first.folder.parent
+    report = switch_to(root, version_before(root))
+    assert report is not None
+    assert (report.how, report.changes) == ("flipped", {"nodes_added": 1, "edges_added": 1})
+    check_serves(server, first.folder, tmp_path)
+
+
+def test_a_rollback_to_a_version_of_before_the_server_brings_the_server_along(server, config_path, tmp_path):
+    first = build(config_path)
+    lose_berlin(config_path)
+    second = build(config_path, f"store.uri={server.uri}")
+    check_serves(server, second.folder, tmp_path)
+    root = first.folder.parent
+    switch_to(root, version_before(root))
+    check_serves(server, first.folder, tmp_path)
+    with open_build(root) as opened:
+        assert opened.query(CAPITALS).to_pylist() == [{"id": BERLIN}, {"id": PARIS}]
+    assert list(root.glob("*.partial")) == []
+
+
+def test_a_rollback_to_a_version_of_a_server_brings_that_server_back(server, config_path, tmp_path):
+    first = build(config_path, f"store.uri={server.uri}")
+    lose_berlin(config_path)
+    embedded = build(config_path)
+    run(server, "MATCH (n) DETACH DELETE n")
+    assert switch_to(embedded.folder.parent, first.version).how == "loaded"
+    check_serves(server, first.folder, tmp_path)
