@@ -9,6 +9,7 @@ Every night:     python flows/rebuild.py examples/atlas/atlas.toml --cron "0 3 *
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -201,6 +202,7 @@ def main() -> int:
     arguments = parser.parse_args()
     names = ("accept", "force", "runner", "dask_address", "dask_workers")
     parameters = {name: getattr(arguments, name) for name in names}
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # a server started for this tells nobody of it
     failed = False
     try:
         if arguments.cron:

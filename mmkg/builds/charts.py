@@ -116,6 +116,7 @@ def draw_movers(difference: Difference, *, max_relations: int = 15) -> Figure:
     _bars(ax, [shorten(row.relation_id) for row in movers], [-row.removed for row in movers], _REMOVED, "removed")
     ax.set_xlabel("statements (left: removed, right: added)")
     ax.axvline(0, color="black", linewidth=0.8)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.xaxis.set_major_formatter(_thousands(signless=True))
     if movers:
         figure.legend(loc="outside lower right", ncols=2, frameon=False)

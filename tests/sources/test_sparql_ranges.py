@@ -20,7 +20,7 @@ from mmkg.sources.sparql.ranges import (
     is_within,
     merge_groups,
 )
-from mmkg.sources.sparql.selections import Selection
+from mmkg.sources.sparql.selection import Selection
 
 # Few characters, so that keys have much in common: ASCII, U+007F, Latin, Cyrillic, both ends of UTF-16's disorder.
 KEYS = st.lists(st.text("aB/~\x00\x7fé\u041c\uff5e\U0001f600", max_size=8), min_size=1, max_size=60)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mmkg.sources.sparql.queries import NAMES
 from mmkg.sources.sparql.ranges import coarse
-from mmkg.sources.sparql.selections import Selection, Term
+from mmkg.sources.sparql.selection import Selection, Term
 from mmkg.terms import RDF, XSD_STRING, spell_literal
 
 Bindings = Sequence[Mapping[str, Mapping[str, str]]]

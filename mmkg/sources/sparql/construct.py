@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmkg.errors import ConfigError
-from mmkg.sources.sparql.selections import Selection, Term
+from mmkg.sources.sparql.selection import Selection, Term
 from mmkg.terms import RDF, XSD_STRING
 
 _TOKEN = re.compile(

@@ -7,7 +7,7 @@ keys are made outside of DISTINCT, for Virtuoso cannot sort rows with long strin
 import re
 
 from mmkg.sources.sparql.ranges import KEY_CHARS, Dimension, KeyRange, dimensions_of
-from mmkg.sources.sparql.selections import Selection
+from mmkg.sources.sparql.selection import Selection
 
 COUNT, BLANK, FIRST, LAST, GROUP, KEY = "mmkg_n", "mmkg_blank", "mmkg_first", "mmkg_last", "mmkg_group", "mmkg_key"
 NAMES = ("mmkg_subject_name", "mmkg_predicate_name", "mmkg_object_name")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mmkg.shards import digest
-from mmkg.sources.sparql.selections import Selection
+from mmkg.sources.sparql.selection import Selection
 
 KEY_CHARS = 200
 """So much of a key is looked at for cutting; longer keys that begin alike are told apart by MD5."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mmkg.sources.sparql.ledger import Entry
 from mmkg.sources.sparql.ranges import KeyRange, Piece
-from mmkg.sources.sparql.selections import Selection
+from mmkg.sources.sparql.selection import Selection
 
 
 @dataclass(eq=False)

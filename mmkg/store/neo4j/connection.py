@@ -258,7 +258,7 @@ def _explain_answer(error: Neo4jError, config: StoreConfig, known_databases: tup
             f"no database is called '{config.database}'; found: {', '.join(known_databases) or 'unknown'}. "
             "Set store.database to one of the server's. Community edition has only 'neo4j'."
         ),
-        "AccessMode": f"this session only reads ({message}). A graph is changed by building it again.",
+        "AccessMode": f"questions only read ({message}). A graph is changed by building it again.",
         "TransactionTimedOut": f"the server's own time limit (db.transaction.timeout) was reached: {message}",
     }
     if name in answers:
