@@ -20,7 +20,14 @@ from typing import Any
 from mmkg.config import Config
 from mmkg.engine import open_engine
 from mmkg.errors import BuildError
-from mmkg.graph.entities import alias_terms, choose_texts, read_labels, typed_entities, write_entities
+from mmkg.graph.entities import (
+    MAX_LABEL_CHARACTERS,
+    alias_terms,
+    choose_texts,
+    read_labels,
+    typed_entities,
+    write_entities,
+)
 from mmkg.graph.freebase import apply_pack
 from mmkg.graph.indices import (
     TripleStream,
@@ -49,7 +56,7 @@ from mmkg.terms import DESCRIPTION_PREDICATES, LABEL_PREDICATES
 logger = logging.getLogger(__name__)
 
 # Goes into the stage's digest: raise it when the same input would give other tables.
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 
 
 def build_graph(
@@ -101,7 +108,9 @@ def _build(
     values = in_order(distinct_literals(statements.literals, entity_of, attributes))
     literals = write_literals(workspace, folder, values, workspace.count(attributes))
 
-    labels = choose_texts(workspace.read([folder], "literals"), attributes, LABEL_PREDICATES, config.graph.languages)
+    texts = workspace.read([folder], "literals")
+    texts = texts.filter(texts["text"].length() <= MAX_LABEL_CHARACTERS)
+    labels = choose_texts(texts, attributes, LABEL_PREDICATES, config.graph.languages)
     labels = workspace.keep("labels", labels)
     types, type_rows = _write_entities(workspace, folder, config, statements, merged, entities, entity_of, labels)
     term_labels = read_labels(workspace, [relations, attributes], entity_of, labels)

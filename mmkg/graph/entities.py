@@ -2,7 +2,8 @@
 
 Where a fact stands here: indices are given and ``literals`` is written; labels are chosen from it. The rule: the first
 of the config's languages that the entity has a label in (``en-gb`` counts as ``en``, after it), then one without
-language, then any, in the order of the tags; of several the first of ``terms.LABEL_PREDICATES``, then the smallest.
+language, then any, in the order of the tags; of several the first of ``terms.LABEL_PREDICATES``, then the smallest. A
+text of more than `MAX_LABEL_CHARACTERS` is no name: it stays among the literals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from mmkg.graph.statements import is_type
 from mmkg.graph.workspace import Workspace
 from mmkg.shards import TableWriter
 
+MAX_LABEL_CHARACTERS = 2_000
+"""Nobody is called longer than this; at 4 bytes a character, an index of a store takes it (Neo4j's: 8,167 bytes)."""
 _BEFORE_TEXT = "\t"  # stands in no language tag, so it ends the part of a sort key before the text
 
 

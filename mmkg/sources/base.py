@@ -19,6 +19,8 @@ from mmkg.shards import PARTIAL_SUFFIX
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is a reject of the reason too_long, and is never held in memory as a whole."""
+MAX_IRI_BYTES = 8_000
+"""A longer IRI names nothing (a picture as a data: IRI, say): no index of a store takes it (Neo4j's: 8,167 bytes)."""
 MAX_RAW_BYTES = 64 * 2**10
 """So much of a rejected line is kept."""
 
@@ -27,6 +29,7 @@ REJECT_REASONS: Mapping[str, str] = {
     "too_long": f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB",
     "relative_iri": "an IRI has no scheme, and the form of the dump has no base",
     "invalid_iri": "an IRI is wrong in a way that percent-encoding does not mend",
+    "long_iri": f"an IRI is longer than {MAX_IRI_BYTES:,} bytes",
     "unterminated": "a literal, an IRI or the statement ends without its closing character",
     "bad_escape": "a backslash is followed by what is no escape",
     "bad_language": "a language tag is none",

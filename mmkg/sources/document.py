@@ -16,7 +16,7 @@ from mmkg.shards import TableWriter
 from mmkg.sources.base import Counts, DocumentForm, LineContext, LineRejected
 from mmkg.sources.blocks import BOM
 from mmkg.sources.rows import RowCollector, Statement, Term
-from mmkg.sources.statements import RDF_REIFIES, AnonymousNames, NameBlank, term_of, triple_of
+from mmkg.sources.statements import RDF_REIFIES, AnonymousNames, NameBlank, checked_iri, term_of, triple_of
 from mmkg.sources.streams import ByteStream
 from mmkg.terms import OWL_SAME_AS
 
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _SYNTAXES = {"turtle": ox.RdfFormat.TURTLE, "rdf_xml": ox.RdfFormat.RDF_XML, "n_quads": ox.RdfFormat.N_QUADS}
 _CHUNK_BYTES = 2**20
 _ROWS_AT_ONCE = 250_000
+_DETAIL = 500  # characters of a rejected statement
 TABLES = ("triples_raw", "qualifiers_raw", "rejects")
 
 
@@ -139,13 +140,13 @@ def _statements(
                 continue
             quoted = reified.get(quad.subject) if reified else None
             if quoted is not None:
-                about = (quad.predicate.value, term_of(quad.object, name_blank))
+                about = (checked_iri(quad.predicate.value), term_of(quad.object, name_blank))
                 yield feeder.lines, Statement(*quoted, qualifiers=(about,), asserted=False)
             elif form.links_only and quad.predicate.value != OWL_SAME_AS:
                 yield feeder.lines, LineRejected("not_a_link", str(quad))
             else:
                 yield feeder.lines, Statement(*triple_of(quad, name_blank))
         except LineRejected as error:
-            yield feeder.lines, LineRejected(error.reason, f"{error.detail}: {quad}")
+            yield feeder.lines, LineRejected(error.reason, f"{error.detail}: {str(quad)[:_DETAIL]}")
     if graph_names:
         logger.info("%s statements stood in named graphs; the names were dropped", f"{graph_names:,}")

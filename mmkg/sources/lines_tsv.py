@@ -11,7 +11,7 @@ import pyoxigraph as ox
 
 from mmkg.sources.base import LineRejected
 from mmkg.sources.rows import Literal
-from mmkg.sources.statements import parse_statement, repair_iri, scoped_names
+from mmkg.sources.statements import checked_iri, parse_statement, repair_iri, scoped_names
 from mmkg.terms import FREEBASE, XSD, parse_date
 
 _HIERARCHICAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.", re.DOTALL)
@@ -43,9 +43,9 @@ def _valid_iri(iri: str) -> str:
     """An IRI with forbidden characters percent-encoded.
 
     Raises:
-        LineRejected: that does not make it valid.
+        LineRejected: that does not make it valid, or it is long.
     """
-    repaired = repair_iri(iri)
+    repaired = checked_iri(repair_iri(iri))
     try:
         ox.NamedNode(repaired)
     except ValueError as error:

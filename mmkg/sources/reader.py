@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with the lines read so far and the bytes read of the file on disk."""
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when the same dump would give other rows; part of what an interrupted run is recognised by."""
 _INLINE_BLOCKS = 3  # a dump of so few blocks is read in this process: starting others would take longer
 _MANY_LINES = 100

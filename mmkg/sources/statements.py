@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pyoxigraph as ox
 
-from mmkg.sources.base import LineRejected, scoped_label
+from mmkg.sources.base import MAX_IRI_BYTES, LineRejected, scoped_label
 from mmkg.sources.rows import Literal, Statement, Term
 from mmkg.terms import RDF, XSD_STRING, percent_encode
 
@@ -205,7 +205,7 @@ def group_quoted(quads: Iterable[ox.Quad | ox.Triple], name_blank: NameBlank) ->
             reified[quad.subject] = triple_of(quad.object, name_blank)
         elif quad.subject in reified:
             head, relation, tail = reified[quad.subject]
-            about = (quad.predicate.value, term_of(quad.object, name_blank))
+            about = (checked_iri(quad.predicate.value), term_of(quad.object, name_blank))
             yield Statement(head, relation, tail, qualifiers=(about,), asserted=False)
         else:
             yield Statement(*triple_of(quad, name_blank))
@@ -215,22 +215,22 @@ def triple_of(quad: ox.Quad | ox.Triple, name_blank: NameBlank) -> tuple[str, st
     """Head, relation and tail of a statement of the parser.
 
     Raises:
-        LineRejected: one of them is a quoted triple.
+        LineRejected: one of them is a quoted triple or a long IRI.
     """
     head = term_of(quad.subject, name_blank)
     if isinstance(head, Literal):
         raise LineRejected("syntax", "a literal stands in subject position")
-    return head, quad.predicate.value, term_of(quad.object, name_blank)
+    return head, checked_iri(quad.predicate.value), term_of(quad.object, name_blank)
 
 
 def term_of(term: ox.NamedNode | ox.BlankNode | ox.Literal | ox.Triple, name_blank: NameBlank) -> Term:
     """A term of the parser as it stands in the tables.
 
     Raises:
-        LineRejected: it is a quoted triple.
+        LineRejected: it is a quoted triple or a long IRI.
     """
     if isinstance(term, ox.NamedNode):
-        return term.value
+        return checked_iri(term.value)
     if isinstance(term, ox.BlankNode):
         return name_blank(term.value)
     if isinstance(term, ox.Literal):
@@ -240,6 +240,17 @@ def term_of(term: ox.NamedNode | ox.BlankNode | ox.Literal | ox.Triple, name_bla
         datatype = term.datatype.value
         return Literal(term.value, None if datatype == XSD_STRING else datatype)
     raise LineRejected("quoted_triple", "a quoted triple stands where the tables have no place for it")
+
+
+def checked_iri(iri: str) -> str:
+    """The same IRI.
+
+    Raises:
+        LineRejected: it is longer than `MAX_IRI_BYTES`.
+    """
+    if len(iri) * 4 > MAX_IRI_BYTES and (size := len(iri.encode())) > MAX_IRI_BYTES:
+        raise LineRejected("long_iri", f"{iri[:80]!r}… has {size:,} bytes, expected at most {MAX_IRI_BYTES:,}")
+    return iri
 
 
 def rejection(error: SyntaxError) -> LineRejected:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mmkg.sources.base import MAX_IRI_BYTES
 from mmkg.sources.characters import (
     ALPHA,
     CLASS,
@@ -49,7 +50,8 @@ _DIR_LANG_STRING = np.frombuffer((RDF + "dirLangString").encode(), dtype=np.uint
 
 @compiled
 def _scan_iri(data: Any, at: int) -> int:
-    """Where the IRI after the ``<`` at `at` has its ``>``; -1 if it is not absolute or not plainly valid."""
+    """Where the IRI after the ``<`` at `at` has its ``>``; -1 if it is not absolute, not plainly valid, or long."""
+    start = at + 1
     at += 1
     if not CLASS[data[at]] & ALPHA:
         return -1
@@ -82,7 +84,7 @@ def _scan_iri(data: Any, at: int) -> int:
         at = skip_class(data, at, PATH)
         byte = data[at]
         if byte == 62:  # >
-            return at
+            return at if at - start <= MAX_IRI_BYTES else -1
         if byte == 37:  # %
             if not CLASS[data[at + 1]] & HEX or not CLASS[data[at + 2]] & HEX:
                 return -1

@@ -99,12 +99,20 @@ def entity_properties(names: Sequence[str]) -> str:
 # --- questions -------------------------------------------------------------------------------------------------------
 
 # The steps by which a name is looked up; the first that finds anything decides. They read the same on Neo4j.
-FIND_ENTITY = (
-    f"MATCH (e:{NODE_TABLE} {{entity_id: $name}}) RETURN e.entity_id ORDER BY e.entity_id",
-    f"MATCH (e:{NODE_TABLE}) WHERE $name IN e.aliases RETURN e.entity_id ORDER BY e.entity_id",
-    f"MATCH (e:{NODE_TABLE}) WHERE e.label = $name RETURN e.entity_id ORDER BY e.entity_id",
-    f"MATCH (e:{NODE_TABLE}) WHERE toLower(e.label) = toLower($name) RETURN e.entity_id ORDER BY e.entity_id",
+FIND_BY_ID = f"MATCH (e:{NODE_TABLE} {{entity_id: $name}}) RETURN e.entity_id ORDER BY e.entity_id"
+FIND_BY_ALIAS = f"MATCH (e:{NODE_TABLE}) WHERE $name IN e.aliases RETURN e.entity_id ORDER BY e.entity_id"
+FIND_BY_LABEL = f"MATCH (e:{NODE_TABLE}) WHERE e.label = $name RETURN e.entity_id ORDER BY e.entity_id"
+FIND_BY_ANY_CASE = (
+    f"MATCH (e:{NODE_TABLE}) WHERE toLower(e.label) = toLower($name) RETURN e.entity_id ORDER BY e.entity_id"
 )
+FIND_ENTITY = (FIND_BY_ID, FIND_BY_ALIAS, FIND_BY_LABEL, FIND_BY_ANY_CASE)
+# The second step on Neo4j, through its index; ``$words`` are Lucene's query.
+ALIAS_INDEX = "entity_aliases"
+FIND_BY_ALIAS_INDEXED = (
+    f"CALL db.index.fulltext.queryNodes('{ALIAS_INDEX}', $words) YIELD node AS e "
+    "WHERE $name IN e.aliases RETURN e.entity_id ORDER BY e.entity_id"
+)
+ONLINE_INDEXES = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN name"
 HAS_ENTITY = f"MATCH (e:{NODE_TABLE} {{entity_id: $entity_id}}) RETURN count(*)"
 
 

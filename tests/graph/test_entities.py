@@ -53,6 +53,15 @@ def test_among_labels_of_one_language_the_predicate_decides(tmp_path: Path):
     assert _label(tmp_path / "2", ["en"], (FOAF + "name", Literal("A", None, "en")), (RDFS_LABEL, GERMAN)) == "A"
 
 
+def test_a_text_too_long_for_a_name_is_no_label_but_stays_a_literal(tmp_path: Path):
+    long, longest = Literal("x" * 2001, None, "en"), Literal("é" * 2000, None, "de")
+    assert _label(tmp_path, ["en"], (RDFS_LABEL, long), (RDFS_LABEL, longest)) == longest.value
+    assert _label(tmp_path / "2", ["en"], (RDFS_LABEL, long)) is None
+    rows = [(dbp("A"), RDFS_LABEL, long), (dbp("A"), "http://x.org/p", dbp("B"))]
+    built = build(tmp_path / "3", {"dbpedia": rows})
+    assert [row["text"] for row in built.rows("literals")] == [long.value]
+
+
 def test_a_label_that_begins_with_a_digit_or_a_tab_comes_out_whole(tmp_path: Path):
     assert _label(tmp_path, ["en"], (RDFS_LABEL, Literal("007\tJames", None, "en"))) == "007\tJames"
     assert _label(tmp_path / "2", ["en"], (RDFS_LABEL, Literal("\t99 Luftballons", None, "de"))) == "\t99 Luftballons"

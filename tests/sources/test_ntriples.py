@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmkg.sources import tokenizer
-from mmkg.sources.base import MAX_RAW_BYTES, REJECT_REASONS, LineRejected
+from mmkg.sources.base import MAX_IRI_BYTES, MAX_RAW_BYTES, REJECT_REASONS, LineRejected
 from mmkg.sources.lines_ntriples import parse_ntriples
 from mmkg.sources.statements import parse_statement, repair_iri, scoped_names
 from mmkg.terms import XSD, spell_literal, spell_node
@@ -117,6 +117,28 @@ def test_a_bad_line_is_rejected_with_its_reason(tmp_path: Path, raw: bytes, reas
     assert [row["reason"] for row in reading.rejects] == [reason]
     assert reading.counts.triples == 2
     assert reading.counts.reasons == {reason: 1}
+
+
+@pytest.mark.parametrize("form", ["ntriples", "slow", "turtle lines", "turtle", "tsv", "quoted"])
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_an_iri_that_no_index_takes_is_rejected_in_every_form(tmp_path: Path, form: str, letter: str) -> None:
+    fits = "http://a/" + letter * ((MAX_IRI_BYTES - 9) // len(letter.encode()))
+    lines = []
+    for iri in (fits, fits + letter):
+        lines += {
+            "ntriples": [f"<{iri}> <a:p> <a:o> .", f"<a:s> <{iri}> <a:o> .", f"<a:s> <a:p> <{iri}> ."],
+            "slow": [f'<{iri}> <a:"p"> <a:o> .', f'<a:s> <{iri}> <a:"o"> .', f'<a:"s"> <a:p> <{iri}> .'],
+            "quoted": [f"<< <a:s> <a:p> <{iri}> >> <a:since> <a:o> .", f"<< <a:s> <a:p> <a:o> >> <{iri}> <a:o> ."],
+            "turtle lines": [f"y:s y:p <{iri}> .", f"<{iri}> y:p y:o .", f"y:s <{iri}> y:o ."],
+            "turtle": [f"y:s y:p y:o , <{iri}> .", f"<{iri}> y:p y:o ; y:q 1 ."],
+            "tsv": [f"{iri}\ta:p\ta:o", f"a:s\ta:p\t{iri}"],
+        }[form]
+    head = "@prefix y: <http://y/> .\n" if form.startswith("turtle") else ""
+    reading = read(head + "\n".join(lines) + "\n", tmp_path, kind="tsv" if form == "tsv" else "ntriples")
+    rejects = 3 if form == "turtle" else len(lines) // 2
+    assert reading.counts.reasons == {"long_iri": rejects}
+    assert f"expected at most {MAX_IRI_BYTES:,}" in reading.rejects[0]["detail"]
+    assert max(len(row["detail"]) for row in reading.rejects) < 1_000
 
 
 def test_line_ends_and_marks_of_other_systems_change_nothing(tmp_path: Path) -> None:

@@ -159,9 +159,12 @@ class Neo4jStore:
     def find_entity(self, name: str) -> tuple[str, ...]:
         """Ids of all entities called so, sorted: by id, else by merged alias, else label, else label in any case."""
 
-        def question(session: neo4j.Session, _: Served) -> tuple[str, ...]:
-            for step in statements.FIND_ENTITY:
-                if rows := session.run(step, {"name": name}).values():
+        def question(session: neo4j.Session, served: Served) -> tuple[str, ...]:
+            # the index knows nothing of an alias without words
+            is_indexed = statements.ALIAS_INDEX in served.indexes and name.strip()
+            by_alias = statements.FIND_BY_ALIAS_INDEXED if is_indexed else statements.FIND_BY_ALIAS
+            for step in (statements.FIND_BY_ID, by_alias, statements.FIND_BY_LABEL, statements.FIND_BY_ANY_CASE):
+                if rows := session.run(step, {"name": name, "words": _phrase(name)}).values():
                     return tuple(sorted(entity_id for (entity_id,) in rows))
             return ()
 
@@ -286,6 +289,11 @@ def _check_entities(session: neo4j.Session, ids: Sequence[str]) -> None:
     for part in _parts(ids, _IDS_PER_QUERY):
         if missing := session.run(statements.MISSING_ENTITIES, {"ids": part}).values():
             raise no_entity(missing[0][0])
+
+
+def _phrase(text: str) -> str:
+    """The words of a text in their order, as Lucene's query language has it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _neighbours(

@@ -17,7 +17,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from mmkg.config import StoreConfig
 from mmkg.errors import MmkgError, StoreError
-from mmkg.store.cypher import READ_SERVED
+from mmkg.store.cypher import ONLINE_INDEXES, READ_SERVED
 from mmkg.store.model import StoreModel
 from mmkg.store.neo4j.connection import BackOff, explain, is_transient, open_driver
 from mmkg.store.neo4j.state import READY, flip_is_running, read_state
@@ -42,6 +42,7 @@ class Served:
     version: str
     model: StoreModel
     relation_ids: dict[str, str]
+    indexes: frozenset[str]  # that can be asked
 
 
 Question = Callable[[neo4j.Session, Served], T]
@@ -120,7 +121,8 @@ class Reader:
             if lock[0] % 2 == 0 or not flip_is_running(session):
                 state = read_state(session)
                 if state is not None and (state.flips, state.state, state.build) == lock:
-                    return self._check(lock, state.version or "", state.model)
+                    indexes = frozenset(name for (name,) in session.run(ONLINE_INDEXES).values())
+                    return self._check(lock, state.version or "", state.model, indexes)
             if time.monotonic() > end:
                 raise StoreError(
                     f"{self.config.uri}: a new build has been on its way for {_FLIP_SECONDS:g} seconds. Try again "
@@ -128,7 +130,9 @@ class Reader:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _check(self, lock: tuple[int, str, str | None], version: str, model: StoreModel | None) -> Served:
+    def _check(
+        self, lock: tuple[int, str, str | None], version: str, model: StoreModel | None, indexes: frozenset[str]
+    ) -> Served:
         if lock[2] is None or model is None:
             raise StoreError(f"{self.config.uri}: the state node (:MmkgStore) lacks its build or model. Load it again.")
         if self._build is not None and lock[2] != self._build:
@@ -137,7 +141,10 @@ class Reader:
                 "A server holds one version at a time: ask that one, or bring the server to this one with "
                 "`mmkg rollback` or `mmkg build`."
             )
-        return Served(lock=lock, build=lock[2], version=version, model=model, relation_ids=model.relation_ids())
+        relation_ids = model.relation_ids()
+        return Served(
+            lock=lock, build=lock[2], version=version, model=model, relation_ids=relation_ids, indexes=indexes
+        )
 
     def _nothing_served(self, lock: tuple[int, str, str | None] | None) -> StoreError:
         if lock is None:
