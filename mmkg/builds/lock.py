@@ -5,8 +5,8 @@ SIGKILL, a power cut, out of memory. The file tells who holds it, and is emptied
 
 What it cannot do: on a network file system the lock reaches other machines only where the mount shares locks (NFS
 with ``lockd`` or version 4 does; ``nolock`` and ``local_lock=flock`` do not, and some FUSE mounts have none). There,
-two machines could rebuild one graph. When the file names somebody of another machine who never gave it back, the log
-says so: either that one was killed, or it is still at work and this file system does not share locks.
+two machines could rebuild one graph. When the file names somebody who never gave it back, the log says so: that one was
+killed, or, if it is of another machine, may still be at work where the file system does not share locks.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ def hold_graph(root: Path, *, holder: str | None = None) -> Iterator[Path]:
     try:
         if not _take(handle):
             raise BuildError(_refusal(root, _read(handle)))
-        _warn_of_other_machine(root, _read(handle))
+        _warn_of_one_before(root, _read(handle))
         _write(handle, dataclasses.asdict(_myself(holder or "")))
         try:
             yield root
@@ -162,14 +162,18 @@ def _refusal(root: Path, holder: Holder | None) -> str:
     )
 
 
-def _warn_of_other_machine(root: Path, before: Holder | None) -> None:
-    if before is not None and before.host != socket.gethostname():
-        logger.warning(
-            "%s: was never given back by %s\nEither that one was killed, or this file system does not share locks "
-            "between machines and it is still at work: then stop one of the two.",
-            root,
-            before.describe(),
+def _warn_of_one_before(root: Path, before: Holder | None) -> None:
+    """The file is emptied when the graph is given back: whoever is still in it did not come to its end."""
+    if before is None:
+        return
+    if before.host == socket.gethostname():
+        why = "That one was killed. What it had done is taken up."
+    else:
+        why = (
+            "Either that one was killed, or this file system does not share locks between machines and it is still at "
+            "work: then stop one of the two."
         )
+    logger.warning("%s: was never given back by %s\n%s", root, before.describe(), why)
 
 
 def _myself(name: str) -> Holder:

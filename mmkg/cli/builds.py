@@ -177,16 +177,18 @@ def _describe_load(report: "Neo4jLoadReport") -> str:
     changes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.changes.items())
     taken = f"; of somebody else, removed: {cell_text(report.foreign)}" if report.foreign else ""
     waited = f"; readers waited {report.commit_seconds:.2f} s" if report.commit_seconds else ""
+    nothing = "the same content" if report.how == "renamed" else "nothing written"
     holds = f"holds {report.entities:,} entities, {report.relationships:,} relationships"
-    return f"neo4j: {report.how}, {holds} ({changes or 'nothing written'}{taken}{waited})"
+    return f"neo4j: {report.how}, {holds} ({changes or nothing}{taken}{waited})"
 
 
 def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOption = False) -> None:
-    """Show a build's stages, counts, rejects by reason, digests and versions.
+    """Show a build's stages, counts, rejects by reason, digests, versions, and who is rebuilding it now.
 
     Example: mmkg status builds/atlas
     """
     from mmkg.builds import list_versions, open_build, served_version
+    from mmkg.builds.lock import who_holds
 
     with open_build(build, version) as opened:
         manifest = opened.manifest
@@ -200,8 +202,12 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
         reasons = sorted(rejects.to_pylist(), key=lambda row: (row["dump"], row["reason"]))
         root = opened.folder.parent
     versions = [{"version": v, "served": v == served_version(root)} for v in list_versions(root)]
+    holder = who_holds(root)
     if as_json:
-        print_json({"manifest": vars(manifest), "dumps": dumps, "rejects": reasons, "versions": versions})
+        held_by = dataclasses.asdict(holder) if holder else None
+        print_json(
+            {"manifest": vars(manifest), "dumps": dumps, "rejects": reasons, "versions": versions, "held_by": held_by}
+        )
         return
     console.print(
         f"[bold]{manifest.graph}[/bold] {manifest.version}, built {manifest.created}, digest {manifest.digest}"
@@ -215,6 +221,8 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
     others = [name for name in manifest.stages if not name.startswith("read:")]
     print_table(["stage", "digest", "result"], [[n, manifest.stages[n], _summary(manifest.counts[n])] for n in others])
     print_table(["version", "served"], [[v["version"], v["served"]] for v in versions])
+    if holder:
+        print(f"held by {holder.describe()}")
 
 
 def diff(

@@ -197,6 +197,20 @@ def test_a_lock_of_another_machine_that_was_never_given_back_is_told(tmp_path, c
     assert "on node7" in caplog.text
 
 
+def test_who_comes_after_one_that_was_killed_is_told_of_it(tmp_path, caplog):
+    with other_process(tmp_path) as process:
+        process.kill()
+        process.wait()
+        with caplog.at_level(logging.WARNING), hold_graph(tmp_path):
+            pass
+    assert f"was never given back by nightly-7 (process {process.pid} of " in caplog.text
+    assert "That one was killed." in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING), hold_graph(tmp_path):
+        pass
+    assert caplog.text == ""  # the one before came to its end
+
+
 @pytest.mark.parametrize("text", ["", "123", '{"half', '{"process": 1}', "\0\0"])
 def test_a_file_that_does_not_tell_is_no_obstacle(tmp_path, text):
     (tmp_path / LOCK_FILE).write_text(text)

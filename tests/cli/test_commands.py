@@ -1,6 +1,7 @@
 """The command line as its users meet it: true builds, true exit statuses, messages that name the next step."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmkg import pipeline
+from mmkg.builds.lock import hold_graph
 from mmkg.config import read_config
 from tests.graph_config import DBPEDIA, FREEBASE, write_small_graph
 
@@ -81,6 +83,15 @@ def test_status_counts_rejects_by_reason(built):
     assert [row["dump"] for row in status["rejects"]] == ["freebase.nt"]
     assert status["versions"] == [{"version": status["manifest"]["version"], "served": True}]
     assert "freebase.nt" in run("status", "small", cwd=built).stdout
+
+
+def test_status_tells_who_is_at_work_on_the_graph(built):
+    assert ask(built, "status", "small")["held_by"] is None
+    assert "held by" not in run("status", "small", cwd=built).stdout
+    with hold_graph(built / "builds" / "small", holder="nightly"):
+        assert ask(built, "status", "small")["held_by"]["name"] == "nightly"
+        assert f"held by nightly (process {os.getpid()} of " in run("status", "small", cwd=built).stdout
+    assert ask(built, "status", "small")["held_by"] is None
 
 
 def test_status_counts_rejects_of_several_dumps(tmp_path):
