@@ -106,11 +106,15 @@ FIND_BY_ANY_CASE = (
     f"MATCH (e:{NODE_TABLE}) WHERE toLower(e.label) = toLower($name) RETURN e.entity_id ORDER BY e.entity_id"
 )
 FIND_ENTITY = (FIND_BY_ID, FIND_BY_ALIAS, FIND_BY_LABEL, FIND_BY_ANY_CASE)
-# The second step on Neo4j, through its index; ``$words`` are Lucene's query.
-ALIAS_INDEX = "entity_aliases"
+# The second and the last step on Neo4j, through its indexes of words; ``$words`` are Lucene's query.
+ALIAS_INDEX, WORD_INDEX = "entity_aliases", "entity_words"
 FIND_BY_ALIAS_INDEXED = (
     f"CALL db.index.fulltext.queryNodes('{ALIAS_INDEX}', $words) YIELD node AS e "
     "WHERE $name IN e.aliases RETURN e.entity_id ORDER BY e.entity_id"
+)
+FIND_BY_ANY_CASE_INDEXED = (
+    f"CALL db.index.fulltext.queryNodes('{WORD_INDEX}', 'label:' + $words) YIELD node AS e "
+    "WHERE toLower(e.label) = toLower($name) RETURN e.entity_id ORDER BY e.entity_id"
 )
 ONLINE_INDEXES = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN name"
 HAS_ENTITY = f"MATCH (e:{NODE_TABLE} {{entity_id: $entity_id}}) RETURN count(*)"
