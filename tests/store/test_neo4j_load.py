@@ -13,6 +13,7 @@ from mmkg.store.neo4j.flip import check_heap, parse_bytes
 from mmkg.store.neo4j.lanes import BatchSize
 from mmkg.store.neo4j.load import load_neo4j
 from mmkg.store.neo4j.lock import LoaderLock, commit_number
+from mmkg.store.neo4j.reader import open_neo4j
 from tests.servers.neo4j import Neo4jServer
 from tests.store.graphs import Graph
 from tests.store.neo4j_checks import CONFIG, Load, bookmark, check_holds, content_of, run
@@ -90,6 +91,24 @@ def test_the_same_build_again_writes_nothing(server: Neo4jServer, load: Load, fi
     assert load(first).proof == "content"
     assert load(first).proof == "marks"
     assert bookmark(server) == mark
+
+
+@pytest.mark.parametrize("hint", ["kept", "lost"])
+def test_a_version_of_the_same_content_gives_the_store_its_name_and_nothing_else(
+    server: Neo4jServer, load: Load, first: Content, tmp_path: Path, hint: str
+) -> None:
+    load(first, version="0001")
+    with open_neo4j(config_of(server), password=server.password) as store:
+        assert store.version == "0001"
+        if hint == "lost":
+            (tmp_path / "neo4j.json").unlink()
+        report = load(first, version="0002")
+        assert (report.how, report.changes, report.commit_seconds) == ("renamed", {}, 0)
+        assert report.proof == {"kept": "marks", "lost": "content"}[hint]
+        assert store.version == "0002"
+    check_holds(server, first, tmp_path)
+    report = load(first, version="0002")
+    assert (report.how, report.proof) == ("unchanged", "marks")
 
 
 @pytest.mark.parametrize("hint", ["kept", "lost"])

@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 _ROUNDS = 5  # of reading, comparing and writing, until nothing differs
 _ATTEMPTS = 14  # without progress, with waits up to ten seconds: a server may be restarted meanwhile
 _FLIP_COMMITS = 4  # of ours: taking the place, `flips` odd, the flip itself, `flips` even
+_RENAME_COMMITS = 2  # of ours: taking the place, the name
 
 
 def load_neo4j(
@@ -221,6 +222,8 @@ class _Load:
             raise _ChangedError("another loader wrote")
         is_same = found.content.digest.total == self._build == state.build and state.graph == self._job.graph
         if is_same and not found.foreign and not state.flipping and not self._pending():
+            if state.version != self._job.version:
+                return self._rename(state, found)
             if found.proof == "content" and self._job.mark() == found.mark:
                 self._job.remember(found.mark)
             return self._tally.report(self._job, found.proof)
@@ -232,6 +235,17 @@ class _Load:
             self._write_state(statements.END_FLIP)
             return None
         return self._flip(state, found)
+
+    def _rename(self, state: StoreState, found: Found) -> Neo4jLoadReport:
+        """Another version with the very same content: only what it is called is written."""
+        self._begin(state)
+        self._take_place()
+        self._tally.how = "renamed"
+        bookmark = self._write_state(statements.SET_STATE, {"version": self._job.version})
+        before, after = commit_number(found.mark), commit_number(bookmark)
+        if before is not None and after is not None and after - before == _RENAME_COMMITS:
+            self._job.remember(bookmark)
+        return self._tally.report(self._job, found.proof)
 
     def _flip(self, state: StoreState, found: Found) -> Neo4jLoadReport | None:
         job = self._job

@@ -34,6 +34,7 @@ from mmkg.store.base import (
 from mmkg.store.model import ENTITY_PROPERTIES
 from mmkg.store.neo4j.connection import is_transient
 from mmkg.store.neo4j.served import Reader, Served
+from mmkg.store.neo4j.state import read_state
 from mmkg.store.neo4j.values import to_table
 from mmkg.store.paths import find_shortest_paths
 from mmkg.store.reading import check_names_apart, check_reading, explain_error
@@ -92,8 +93,13 @@ class Neo4jStore:
 
     @property
     def version(self) -> str:
-        """Version of the graph that is served now."""
-        return self._reader.served().version
+        """Version of the graph that is served now; several may be of one content."""
+
+        def question(session: neo4j.Session, _: Served) -> str:
+            state = read_state(session)
+            return (state.version if state else None) or ""
+
+        return self._reader.ask(question)
 
     def query(
         self,

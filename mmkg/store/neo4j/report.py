@@ -19,7 +19,7 @@ class Neo4jLoadReport:
 
     graph: str
     build: str  # digest of the content that is served now
-    how: str  # unchanged | loaded (nothing was served before) | flipped
+    how: str  # unchanged | renamed (a version of the same content) | loaded (nothing was served before) | flipped
     proof: str  # that the server holds the build: marks (nobody else has written) | content (read back, same digest)
     entities: int
     relationships: int

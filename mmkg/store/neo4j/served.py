@@ -39,7 +39,6 @@ class Served:
 
     lock: tuple[int, str, str | None]  # flips, state, build
     build: str
-    version: str
     model: StoreModel
     relation_ids: dict[str, str]
     indexes: frozenset[str]  # that can be asked
@@ -142,9 +141,7 @@ class Reader:
                 "`mmkg rollback` or `mmkg build`."
             )
         relation_ids = model.relation_ids()
-        return Served(
-            lock=lock, build=lock[2], version=version, model=model, relation_ids=relation_ids, indexes=indexes
-        )
+        return Served(lock=lock, build=lock[2], model=model, relation_ids=relation_ids, indexes=indexes)
 
     def _nothing_served(self, lock: tuple[int, str, str | None] | None) -> StoreError:
         if lock is None:
