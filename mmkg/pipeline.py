@@ -268,7 +268,7 @@ def publish(
         config: describes the graph.
         dumps: what was read.
         results: of `read` for each of them, then of the other stages in order.
-        accept: serve the version this once though checks do not pass.
+        accept: serve the version this once though checks do not pass, or though it was rolled back before.
         force: let a server's store go that somebody else wrote into.
         progress: told how far the load of a server is.
     """

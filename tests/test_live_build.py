@@ -1,7 +1,12 @@
 """Whole builds that a Neo4j server serves: forward, back, and between an embedded store and a server."""
 
+import contextlib
+import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -59,7 +64,7 @@ def test_a_build_goes_into_the_server_and_a_rollback_takes_it_back(server, confi
     with open_build(second.folder) as opened:
         assert opened.query(CAPITALS).to_pylist() == [{"id": PARIS}]
     root = first.folder.parent
-    report = switch_to(root, version_before(root))
+    report = switch_to(root, version_before(root), back=True)
     assert report is not None
     assert (report.how, report.changes) == ("flipped", {"nodes_added": 1, "edges_added": 1})
     check_serves(server, first.folder, tmp_path)
@@ -71,7 +76,7 @@ def test_a_rollback_to_a_version_of_before_the_server_brings_the_server_along(se
     second = build(config_path, f"store.uri={server.uri}")
     check_serves(server, second.folder, tmp_path)
     root = first.folder.parent
-    switch_to(root, version_before(root))
+    switch_to(root, version_before(root), back=True)
     check_serves(server, first.folder, tmp_path)
     with open_build(root) as opened:
         assert opened.query(CAPITALS).to_pylist() == [{"id": BERLIN}, {"id": PARIS}]
@@ -85,3 +90,46 @@ def test_a_rollback_to_a_version_of_a_server_brings_that_server_back(server, con
     run(server, "MATCH (n) DETACH DELETE n")
     assert switch_to(embedded.folder.parent, first.version).how == "loaded"
     check_serves(server, first.folder, tmp_path)
+
+
+@contextlib.contextmanager
+def other_address(server: Neo4jServer) -> Iterator[str]:
+    """The same server at another address, until the end of the block."""
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            address = urlsplit(server.uri)
+            with socket.create_connection((address.hostname, address.port)) as target:
+                answers = threading.Thread(target=pass_on, args=(target, self.request))
+                answers.start()
+                pass_on(self.request, target)
+                answers.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as forwarder:
+        forwarder.daemon_threads = True
+        threading.Thread(target=forwarder.serve_forever).start()
+        try:
+            yield f"bolt://127.0.0.1:{forwarder.server_address[1]}"
+        finally:
+            forwarder.shutdown()
+
+
+def test_a_rollback_to_a_version_of_an_address_that_is_gone_is_served_where_the_graph_is_now(
+    server, config_path, tmp_path
+):
+    with other_address(server) as uri:
+        first = build(config_path, f"store.uri={uri}")
+    lose_berlin(config_path)
+    second = build(config_path, f"store.uri=bolt://{server.uri.partition('://')[2]}")
+    root = first.folder.parent
+    for version, capitals in ((first, [BERLIN, PARIS]), (second, [PARIS]), (first, [BERLIN, PARIS])):
+        switch_to(root, version.version, back=True)
+        check_serves(server, version.folder, tmp_path)
+        with open_build(root) as opened:
+            assert [row["id"] for row in opened.query(CAPITALS).to_pylist()] == capitals

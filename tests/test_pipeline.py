@@ -105,7 +105,7 @@ def test_rollback_serves_the_version_before(config_path):
     first = build(config_path)
     build(config_path, 'graph.languages=["fr"]')
     root = config_path.parent / "builds" / "small"
-    switch_to(root, version_before(root))
+    switch_to(root, version_before(root), back=True)
     assert served_version(root) == first.version
     with pytest.raises(BuildError, match="no version before"):
         version_before(root)

@@ -4,14 +4,13 @@ from mmkg.builds.cards import make_card
 from mmkg.builds.delivery import switch_to
 from mmkg.builds.opened import Build, Entity, open_build
 from mmkg.builds.retention import remove_old_versions
+from mmkg.builds.serving import serve, version_before
 from mmkg.builds.versions import (
     BuildManifest,
     find_build_folder,
     list_versions,
     read_build_manifest,
-    serve,
     served_version,
-    version_before,
     write_version,
 )
 

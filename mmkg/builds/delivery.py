@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmkg.builds.serving import serve, store_of
 from mmkg.builds.store_content import open_content
-from mmkg.builds.versions import list_versions, read_build_manifest, serve, served_version
+from mmkg.builds.versions import list_versions, read_build_manifest, served_version
 from mmkg.config import StoreConfig
 from mmkg.errors import BuildError, unknown_name
 
@@ -23,19 +24,13 @@ Progress = Callable[[str, int, int | None], None]
 WATERMARK = "neo4j.json"
 
 
-def store_config(root: Path, version: str) -> StoreConfig:
-    """The store that a version was built for."""
-    return StoreConfig.model_validate(read_build_manifest(root / version).config["store"])
-
-
 def store_now(root: Path, version: str) -> StoreConfig:
     """Where the store of a graph is, when a version is to be served: where that of the version being served is.
 
     Where the served one's is embedded, and `version` was built for a server, that server.
     """
-    served = served_version(root)
-    now = store_config(root, served or version)
-    return store_config(root, version) if now.is_embedded else now
+    now = store_of(root, served_version(root) or version)
+    return store_of(root, version) if now.is_embedded else now
 
 
 def switch_to(
@@ -43,6 +38,7 @@ def switch_to(
     version: str,
     store: StoreConfig | None = None,
     *,
+    back: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> "Neo4jLoadReport | None":
@@ -52,6 +48,7 @@ def switch_to(
         root: folder of the graph.
         version: one of its finished versions.
         store: where the store is now; `store_now` unless given.
+        back: this is a rollback: what was served after `version` is withdrawn, and no build serves it by itself.
         force: let a server's store go that somebody else wrote into.
         progress: told how far a server's load is.
 
@@ -59,13 +56,20 @@ def switch_to(
         What the server's load did; None for an embedded store.
 
     Raises:
-        BuildError: there is no such version.
+        BuildError: there is no such version, or it did not pass its checks and was not accepted.
         StoreError: the server cannot be brought to it; it, and the pointer, stay as they were.
     """
     if version not in list_versions(root):
         raise BuildError(unknown_name(f"version of {root.name}", version, list_versions(root)))
-    report = _load_server(root, version, store or store_now(root, version), force=force, progress=progress)
-    serve(root, version)
+    manifest = read_build_manifest(root / version)
+    if not manifest.may_be_served:
+        raise BuildError(
+            f"{root / version}: did not pass its checks, and nobody accepted it: {'; '.join(manifest.problems)}. "
+            "Nothing was changed. `mmkg build --accept` makes and serves what its dumps give."
+        )
+    store = store or store_now(root, version)
+    report = _load_server(root, version, store, force=force, progress=progress)
+    serve(root, version, store, back=back)
     return report
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from mmkg.builds.serving import store_of
 from mmkg.builds.versions import find_build_folder, read_build_manifest
 from mmkg.config import StoreConfig
 from mmkg.errors import NotFound, unknown_name
@@ -86,17 +87,17 @@ class Build:
 
     @cached_property
     def store(self) -> CypherStore:
-        """The Cypher store, opened read-only: the build's own database, or the server that its config names.
+        """The Cypher store, opened read-only: the build's own database, or the server that was brought to it.
 
         Raises:
             StoreError: the store is broken; or the server is not there, or serves another version than this one.
         """
-        config = StoreConfig.model_validate(self.manifest.config.get("store", {}))
-        if config.is_embedded:
+        if StoreConfig.model_validate(self.manifest.config.get("store", {})).is_embedded:
             return open_embedded(self.folder / "store")
         from mmkg.store.content import read_content
         from mmkg.store.neo4j import open_neo4j
 
+        config = store_of(self.folder.parent, self.folder.name)
         return open_neo4j(config, build=read_content(self.folder / "store").digest.total)
 
     @cached_property

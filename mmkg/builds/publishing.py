@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mmkg.builds.checks import run_checks
 from mmkg.builds.delivery import Progress, switch_to
 from mmkg.builds.retention import remove_old_versions
+from mmkg.builds.serving import read_served
 from mmkg.builds.versions import (
     BuildManifest,
     list_versions,
@@ -37,6 +38,7 @@ class BuildReport:
     folder: Path | None  # of the version; None when it was asked to stop before
     version: str | None
     unchanged: bool  # the version was already being served
+    withdrawn: bool = False  # ... and keeps being served, as what the dumps give was rolled back
     results: tuple[StageResult, ...]
     removed_versions: tuple[str, ...] = ()
     delivery: "Neo4jLoadReport | None" = None  # what the server's load did, if the store is one
@@ -55,7 +57,8 @@ def publish(
     Args:
         config: describes the graph.
         stages: every finished stage in order: ``read:DUMP`` for each dump, then the others by their own names.
-        accept: serve the version this once though checks do not pass; which ones is written into its manifest.
+        accept: serve the version this once though checks do not pass, or though it was rolled back before; which
+            checks is written into its manifest.
         force: let a server's store go that somebody else wrote into.
         progress: told how far the load of a server is.
 
@@ -69,12 +72,26 @@ def publish(
     build_digest = digest(digests)
     served = served_version(root)
     before = read_build_manifest(root / served) if served else None
-    if before and before.digest == build_digest:
-        logger.info("nothing has changed: %s keeps being served", before.version)
+    withdrawn = not accept and read_served(root).is_withdrawn(build_digest)
+    if before and (before.digest == build_digest or withdrawn):
+        if withdrawn:
+            logger.warning(
+                "%s keeps being served: what the dumps give was rolled back. `mmkg build --accept` serves it again.",
+                before.version,
+            )
+        else:
+            logger.info("nothing has changed: %s keeps being served", before.version)
         delivery = switch_to(root, before.version, config.store, force=force, progress=progress)
         results = tuple(stages.values())
         folder = root / before.version
-        return BuildReport(folder=folder, version=before.version, unchanged=True, results=results, delivery=delivery)
+        return BuildReport(
+            folder=folder,
+            version=before.version,
+            unchanged=True,
+            withdrawn=withdrawn,
+            results=results,
+            delivery=delivery,
+        )
     report, checks_folder = run_checks(config, root, stages["graph"].folder, build_digest, counts, before)
     version = _find_version(root, build_digest) or _next_version(root, build_digest)
     manifest = BuildManifest(

@@ -1,4 +1,4 @@
-"""Finished versions of a graph on disk, side by side, and the pointer to the one being served.
+"""Finished versions of a graph on disk, side by side, and the pointer to the one being served (see `serving`).
 
 ::
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmkg.errors import BuildError, unknown_name
+from mmkg.errors import BuildError
 from mmkg.shards import PARTIAL_SUFFIX, sync_folder, write_json
 from mmkg.tables import SCHEMAS
 
@@ -59,36 +59,6 @@ def served_version(root: Path) -> str | None:
         return str((root / CURRENT).readlink())
     except FileNotFoundError:
         return None
-
-
-def serve(root: Path, version: str) -> None:
-    """Switch the pointer to a finished version, in one rename.
-
-    Raises:
-        BuildError: there is no such version.
-    """
-    if version not in list_versions(root):
-        raise BuildError(unknown_name(f"version of {root.name}", version, list_versions(root)))
-    partial = root / f"{CURRENT}.{os.getpid()}{PARTIAL_SUFFIX}"
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(version)
-    partial.replace(root / CURRENT)
-    sync_folder(root)
-
-
-def version_before(root: Path) -> str:
-    """Name of the version before the one being served, of those that may be served.
-
-    Raises:
-        BuildError: there is none before it.
-    """
-    served = served_version(root)
-    earlier = [
-        v for v in list_versions(root) if (served is None or v < served) and read_build_manifest(root / v).may_be_served
-    ]
-    if not earlier:
-        raise BuildError(f"{root}: no version before {served or 'the first build'} to roll back to.")
-    return earlier[-1]
 
 
 def read_build_manifest(folder: Path) -> BuildManifest:

@@ -97,7 +97,9 @@ def build(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. graph.workers=2.")
     ] = None,
-    accept: Annotated[bool, typer.Option("--accept", help="Serve it this once though checks do not pass.")] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Serve it this once though checks do not pass, or it was rolled back.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,6 +135,7 @@ def build(
                 "version": report.version,
                 "folder": report.folder,
                 "unchanged": report.unchanged,
+                "withdrawn": report.withdrawn,
                 "removed_versions": report.removed_versions,
                 "delivery": report.delivery and vars(report.delivery),
                 "stages": [
@@ -158,7 +161,8 @@ def build(
     if report.delivery:
         print(_describe_load(report.delivery))
     if report.folder:
-        print(f"{'nothing has changed' if report.unchanged else 'built'}: {report.folder}")
+        done = "rolled back before, so not served again" if report.withdrawn else "nothing has changed"
+        print(f"{done if report.unchanged else 'built'}: {report.folder}")
 
 
 def _summary(counts: Any) -> str:
@@ -189,6 +193,7 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
     """
     from mmkg.builds import list_versions, open_build, served_version
     from mmkg.builds.lock import who_holds
+    from mmkg.builds.serving import read_served
 
     with open_build(build, version) as opened:
         manifest = opened.manifest
@@ -201,7 +206,8 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
         )
         reasons = sorted(rejects.to_pylist(), key=lambda row: (row["dump"], row["reason"]))
         root = opened.folder.parent
-    versions = [{"version": v, "served": v == served_version(root)} for v in list_versions(root)]
+    now, withdrawn = served_version(root), read_served(root).withdrawn
+    versions = [{"version": v, "served": v == now, "withdrawn": v in withdrawn} for v in list_versions(root)]
     holder = who_holds(root)
     if as_json:
         held_by = dataclasses.asdict(holder) if holder else None
@@ -220,7 +226,7 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
         print_table(["dump", "rejected because", "lines"], [[r["dump"], r["reason"], r["count_all"]] for r in reasons])
     others = [name for name in manifest.stages if not name.startswith("read:")]
     print_table(["stage", "digest", "result"], [[n, manifest.stages[n], _summary(manifest.counts[n])] for n in others])
-    print_table(["version", "served"], [[v["version"], v["served"]] for v in versions])
+    print_table(["version", "served", "rolled back"], [list(v.values()) for v in versions])
     if holder:
         print(f"held by {holder.describe()}")
 
@@ -257,12 +263,12 @@ def diff(
 
 def rollback(
     build: Annotated[Path, typer.Argument(metavar="BUILD", help="The graph's folder, such as builds/atlas.")],
-    to: Annotated[
-        str | None, typer.Option(help="Serve this version; the one before the served one unless given.")
-    ] = None,
+    to: Annotated[str | None, typer.Option(help="Serve this version; the one served before unless given.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Serve an earlier version again, on the server too if the graph has one; nothing is rebuilt.
+
+    What was served after it is withdrawn: a build that makes the same again does not serve it, unless with --accept.
 
     Example: mmkg rollback builds/atlas
     """
@@ -273,7 +279,7 @@ def rollback(
     root = find_build_folder(build).parent
     with hold_graph(root), step_progress() as progress:
         to = to or version_before(root)
-        report = switch_to(root, to, force=force, progress=progress)
+        report = switch_to(root, to, back=True, force=force, progress=progress)
     if report:
         print(_describe_load(report))
     print(f"serving {root / to}")

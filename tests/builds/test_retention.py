@@ -126,6 +126,7 @@ def test_a_file_with_two_names_counts_when_its_last_one_goes(root):
 
 def test_the_one_being_served_and_the_one_to_roll_back_to_stay(root):
     versions = [add_version(root, number, problems=["bad"] if number in {2, 4, 5} else ()) for number in range(1, 6)]
+    serve(root, versions[0])
     serve(root, versions[2])
     clean(root, keep=2)
     assert list_versions(root) == [versions[0], *versions[2:]]  # 1 to roll back to, 3 served, 4 and 5 newest
@@ -251,7 +252,7 @@ def test_killed_in_the_middle_it_goes_on(root, monkeypatch):
     monkeypatch.undo()
     assert list_versions(root) == versions[2:]
     assert kinds(clean(root, keep=1)) == {"stage", "leftover"}
-    assert sorted(path.name for path in root.iterdir()) == [versions[2], "current", "stages"]
+    assert sorted(path.name for path in root.iterdir()) == [versions[2], "current", "served.json", "stages"]
 
 
 def test_a_build_removes_versions_and_stages_but_no_downloads(root):

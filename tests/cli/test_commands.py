@@ -81,7 +81,7 @@ def test_build_says_what_it_did_and_then_that_nothing_has_changed(tmp_path):
 def test_status_counts_rejects_by_reason(built):
     status = ask(built, "status", "small")
     assert [row["dump"] for row in status["rejects"]] == ["freebase.nt"]
-    assert status["versions"] == [{"version": status["manifest"]["version"], "served": True}]
+    assert status["versions"] == [{"version": status["manifest"]["version"], "served": True, "withdrawn": False}]
     assert "freebase.nt" in run("status", "small", cwd=built).stdout
 
 
