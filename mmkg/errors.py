@@ -55,6 +55,10 @@ class StoreError(MmkgError):
     """A store cannot be opened, loaded or verified."""
 
 
+class OtherBuildServed(StoreError):  # noqa: N818
+    """A server holds another build than the one that is to be asked; it holds one at a time."""
+
+
 class QueryError(StoreError):
     """The store refused a query; carries the engine's own message."""
 

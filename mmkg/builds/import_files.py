@@ -20,12 +20,19 @@ def export_neo4j(folder: Path, output: Path) -> "ImportFiles":
         output: is made; the files of an earlier export there are replaced.
 
     Raises:
-        StoreError: the values of its lists leave no character free to part them.
+        StoreError: the values of its lists leave no character free to part them; or this machine's disk, folders or
+            memory do not do.
         ShardError: a table is missing.
     """
     from mmkg.store.neo4j.files import write_import_files
+    from mmkg.store.neo4j.local import ENGINE_ERRORS, explain_local
 
     manifest = read_build_manifest(folder)
     memory_limit = manifest.config["graph"]["memory_limit"]
-    with open_content(folder, output) as content:
-        return write_import_files(content, manifest.graph, manifest.version, output, memory_limit=memory_limit)
+    try:
+        with open_content(folder, output) as content:
+            return write_import_files(content, manifest.graph, manifest.version, output, memory_limit=memory_limit)
+    except (OSError, *ENGINE_ERRORS) as error:
+        if told := explain_local(error, output, memory_limit):
+            raise told from error
+        raise

@@ -149,6 +149,7 @@ def expand(direction: str, types: Sequence[str] | None, num_hops: int) -> str:
 
 # What a reader knows its answer's graph by; see neo4j/state.py.
 READ_SERVED = "MATCH (s:MmkgStore {key: 'store'}) RETURN s.flips, s.state, s.build"
+READ_EDITIONS = "CALL dbms.components() YIELD edition RETURN collect(edition) AS editions"
 MISSING_ENTITIES = (
     f"UNWIND $ids AS id OPTIONAL MATCH (e:{NODE_TABLE} {{entity_id: id}}) WITH id, e WHERE e IS NULL RETURN id LIMIT 1"
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from mmkg.errors import QueryError
 
 _TOKEN = re.compile(
-    r"""(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))
+    r"""(?P<comment>//[^\r\n]*|/\*.*?(?:\*/|\Z))
       | (?P<string>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")
       | (?P<quoted>`(?:``|[^`])*`)
       | (?P<parameter>\$\w+)

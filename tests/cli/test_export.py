@@ -31,7 +31,24 @@ def test_the_files_and_their_call(built: Path) -> None:
     told = json.loads(files.stdout)
     assert told["command"][:3] == ["sudo", "admin", "database"]
     assert told["imported"] is None
-    assert {path.name for path in (built / "imp").iterdir()} == {*told["files"], "import.sh"}
+    assert {path.name for path in (built / "imp").iterdir()} == {*told["files"], "import.sh", "import.report"}
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(built: Path) -> None:
+    (built / "file").write_text("")
+    done = run("export", "small", "--format", "neo4j", "--output", "file/out", cwd=built)
+    assert done.returncode == 1
+    assert "file/out: Not a directory. Mend that on this machine, then run the same again." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_program_named_relative_to_the_callers_folder_is_run_from_there(built: Path) -> None:
+    (built / "bin").mkdir()
+    (built / "bin" / "neo4j-admin").write_text("#!/bin/sh\necho No space left on device\nexit 70\n")
+    (built / "bin" / "neo4j-admin").chmod(0o755)
+    arguments = ("export", "small", "--format", "neo4j", "--output", "out", "--neo4j-admin", "./bin/neo4j-admin")
+    assert f"cd out && {built / 'bin' / 'neo4j-admin'} database import full" in run(*arguments, cwd=built).stdout
+    assert "neo4j-admin failed: the disk is full" in run(*arguments, "--run", cwd=built).stderr
 
 
 def test_a_version_with_an_embedded_store_and_one_with_content_give_the_same_files(built: Path, tmp_path: Path) -> None:

@@ -104,10 +104,19 @@ print("finished", flush=True)
 """
 
 
+KILLED_BEHIND_ITS_MIGRATIONS = """
+import os, signal
+from mmkg.store.neo4j import load
+load.take_over = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 @contextlib.contextmanager
-def loader(server: Neo4jServer, content: Content, other: Content, hint: Path) -> Iterator[subprocess.Popen[str]]:
+def loader(
+    server: Neo4jServer, content: Content, other: Content, hint: Path, *, before: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     """A loader in a process of its own."""
-    command = [sys.executable, "-c", LOADER, server.uri, str(content.folder), str(other.folder), str(hint)]
+    command = [sys.executable, "-c", before + LOADER, server.uri, str(content.folder), str(other.folder), str(hint)]
     environment = {**os.environ, "NEO4J_PASSWORD": PASSWORD}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
@@ -184,6 +193,17 @@ def test_a_killed_first_load_is_finished_by_the_next(
             process.send_signal(signal.SIGKILL)
         with pytest.raises(StoreError, match="nothing is served yet"):
             open_neo4j(CONFIG.model_copy(update={"uri": server.uri}))
+    load(server.uri, red, colours)
+    check_holds(server, red, tmp_path)
+
+
+def test_a_first_load_that_was_killed_behind_its_migrations_is_done_by_the_next(
+    server: Neo4jServer, colours: dict[str, Content], tmp_path: Path
+) -> None:
+    red, blue = colours["red"], colours["blue"]
+    with loader(server, red, blue, tmp_path / "hint", before=KILLED_BEHIND_ITS_MIGRATIONS) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    assert run(server, "MATCH (n) RETURN DISTINCT labels(n)") == [[["MmkgMigration"]]]
     load(server.uri, red, colours)
     check_holds(server, red, tmp_path)
 

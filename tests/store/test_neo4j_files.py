@@ -3,9 +3,11 @@
 import csv
 import math
 import os
+import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +208,10 @@ def test_the_script_calls_neo4j_admin_in_its_folder(files: ImportFiles, tmp_path
         ("Database already exist. Re-run with", "the database is not empty.*--overwrite"),
         ("The database is in use. Stop database 'neo4j' and try again.", "Stop the server first"),
         ("java.nio.file.AccessDeniedException: /var/lib/neo4j", "as the user the server runs as"),
+        (
+            "java.lang.IllegalArgumentException: File 'entities-header.csv' doesn't exist",
+            "cannot reach the files.*chmod o\\+x",
+        ),
         ("java.lang.UnsupportedClassVersionError: org/neo4j/cli/AdminTool", "needs Java 17"),
         ("java.lang.OutOfMemoryError: Java heap space", "HEAP_SIZE"),
         ("Unknown option: '--multiline-fields-format=v2'", "Expected that of Neo4j 5.26"),
@@ -218,6 +224,78 @@ def test_a_failure_is_one_message_with_the_next_step(
     admin = program(tmp_path, f'echo "{output}" >&2; exit 70')
     with pytest.raises(StoreError, match=f"(?s)neo4j-admin failed.*{message}"):
         run_import(files, [admin])
+
+
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+READS_AND_REPORTS = """
+set -e
+cat *.csv > /dev/null
+for one in "$@"; do
+    case "$one" in --report-file=*) echo reported > "${one#--report-file=}" ;; esac
+done
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach; those of pytest are closed."""
+    if os.geteuid() or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv, to be another user: apt-get install util-linux")
+    with tempfile.TemporaryDirectory(prefix="mmkg-open-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def closed_files(open_folder: Path, content: Content) -> Iterator[ImportFiles]:
+    """Import files in such a folder, written by somebody whose new files nobody else may read."""
+    (open_folder / "files").mkdir()
+    (open_folder / "files").chmod(0o755)
+    before = os.umask(0o077)
+    try:
+        yield write_import_files(content, "g", "v", open_folder / "files")
+    finally:
+        os.umask(before)
+
+
+def test_neo4j_admin_may_run_as_another_user(closed_files: ImportFiles, open_folder: Path) -> None:
+    counts = f"echo '  {closed_files.entities + 1} nodes'; echo '  {closed_files.relationships} relationships'"
+    admin = program(open_folder, READS_AND_REPORTS + counts)
+    Path(admin).chmod(0o755)
+    report = run_import(closed_files, [*AS_NOBODY, admin])
+    assert report.nodes == len(NODES) + 1
+    assert (closed_files.folder / "import.report").read_text() == "reported\n"
+
+
+def test_the_script_may_be_run_by_another_user_also_where_modes_were_lost(
+    closed_files: ImportFiles, open_folder: Path
+) -> None:
+    admin = program(open_folder, READS_AND_REPORTS)
+    Path(admin).chmod(0o755)
+    temporary = open_folder / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+    environment = os.environ | {"NEO4J_ADMIN": admin, "TMPDIR": str(temporary)}
+    command = [*AS_NOBODY, str(closed_files.folder / "import.sh")]
+    subprocess.run(command, env=environment, check=True)
+    assert (closed_files.folder / "import.report").read_text() == "reported\n"
+    assert not list(temporary.iterdir())
+    (closed_files.folder / "import.report").chmod(0o644)
+    subprocess.run(command, env=environment, check=True)
+    assert [path.read_text() for path in temporary.glob("mmkg-import-*.report")] == ["reported\n"]
+
+
+def test_a_program_is_found_from_the_callers_folder(
+    files: ImportFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = program(tmp_path, "echo No space left on device; exit 70")
+    monkeypatch.chdir(tmp_path)
+    assert files.command(("sudo", "./neo4j-admin"))[:2] == ["sudo", admin]
+    assert files.command(("bin/neo4j-admin",))[0] == str(tmp_path / "bin" / "neo4j-admin")
+    assert files.command(("/opt/neo4j-admin",))[0] == "/opt/neo4j-admin"
+    assert files.command(("neo4j-admin",))[0] == "neo4j-admin"
+    with pytest.raises(StoreError, match="the disk is full"):
+        run_import(files, ["./neo4j-admin"])
 
 
 def test_a_program_that_is_not_there_is_an_error(files: ImportFiles, tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 import datetime
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmkg.errors import StoreError
 from mmkg.store.content import Content
 from mmkg.store.migrations import read_migrations, run_migrations
-from mmkg.store.neo4j.flip import check_heap, parse_bytes
+from mmkg.store.neo4j import served
+from mmkg.store.neo4j.flip import Flipped, check_heap, flip, parse_bytes
 from mmkg.store.neo4j.lanes import BatchSize
 from mmkg.store.neo4j.load import load_neo4j
 from mmkg.store.neo4j.lock import LoaderLock, commit_number
@@ -287,6 +289,25 @@ def test_what_somebody_else_wrote_is_found_without_the_content_that_was_loaded(
         load(second, previous=())
 
 
+def test_a_writer_that_does_not_stop_is_told_of_also_with_force(
+    server: Neo4jServer, load: Load, first: Content, second: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(first)
+    flips = []
+
+    def flip_and_write(*arguments: Any) -> Flipped:
+        flipped = flip(*arguments)
+        flips.append(flipped)
+        assert len(flips) < 20, "the loader does not end"
+        run(server, "MATCH (e:Entity {entity_id: 'b'}) SET e.label = 'mine'")
+        return flipped
+
+    monkeypatch.setattr("mmkg.store.neo4j.load.flip", flip_and_write)
+    with pytest.raises(StoreError, match=r"after 5 rounds the store is not as it was written .*stop that, then run"):
+        load(second, force=True, hint=None)  # so that each flip is read back
+    assert len(flips) == 5
+
+
 @pytest.mark.parametrize("statement", ["CREATE (:Person)", "CREATE ()", "CREATE (:Entity {entity_id: 'a'})"])
 def test_a_database_of_somebody_else_is_refused(
     server: Neo4jServer, load: Load, first: Content, tmp_path: Path, statement: str
@@ -297,6 +318,23 @@ def test_a_database_of_somebody_else_is_refused(
     assert run(server, "MATCH (n) RETURN count(*)") == [[1]]
     assert load(first, force=True).how == "loaded"
     check_holds(server, first, tmp_path)
+
+
+@pytest.mark.parametrize("left", ["MmkgMigration", "MmkgMigration|MmkgLane"])
+def test_what_a_load_left_that_was_killed_before_it_took_its_place_is_nobody_elses(
+    server: Neo4jServer, load: Load, first: Content, tmp_path: Path, left: str
+) -> None:
+    load(first)
+    run(server, f"MATCH (n) WHERE NOT n:{left} DETACH DELETE n")
+    assert load(first).how == "loaded"
+    check_holds(server, first, tmp_path)
+
+
+def test_entities_beside_a_ledger_are_somebody_elses(server: Neo4jServer, load: Load, first: Content) -> None:
+    load(first)
+    run(server, "MATCH (n:MmkgStore) DELETE n")
+    with pytest.raises(StoreError, match=r"holds 6 nodes that mmkg did not load \(number \d+ :Entity.*--force"):
+        load(first)
 
 
 def test_a_server_that_serves_another_graph_is_refused(
@@ -377,6 +415,30 @@ def test_an_odd_number_that_a_killed_loader_left_is_mended(
     run(server, "MATCH (s:MmkgStore) SET s.flips = s.flips + 1")
     load(first)
     check_holds(server, first, tmp_path)
+
+
+def test_readers_ask_on_while_a_flip_is_prepared_behind_an_odd_number_that_a_killed_loader_left(
+    server: Neo4jServer,
+    load: Load,
+    first: Content,
+    second: Content,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(first)
+    run(server, "MATCH (s:MmkgStore) SET s.flips = s.flips + 1")
+    monkeypatch.setattr(served, "_FLIP_SECONDS", 0.0)  # who has to wait gets an error
+    labels = []
+
+    def ask(what: str, done: int, total: int) -> None:
+        if what in ("change entities", "add relationships"):
+            with open_neo4j(config_of(server), password=server.password) as store:
+                labels.extend(store.query("MATCH (e:Entity {entity_id: 'b'}) RETURN e.label AS l")["l"].to_pylist())
+
+    assert load(second, progress=ask).how == "flipped"
+    assert len(labels) >= 2
+    assert set(labels) == {"日本"}
+    check_holds(server, second, tmp_path)
 
 
 def test_the_number_of_a_commit_is_read_from_its_mark(server: Neo4jServer) -> None:

@@ -40,6 +40,11 @@ _FAILURES = (
         "a server has the database open. Stop the server first (neo4j stop)",
     ),
     (
+        r"File '[\w-]+\.csv' doesn't exist",
+        "the user that it runs as cannot reach the files. Write them into a folder that this user can, or let everyone "
+        "through the folders above (chmod o+x)",
+    ),
+    (
         r"AccessDenied|Permission denied|not writable",
         "the files of the database may not be written. Run it as the user the server runs as, e.g. sudo -u neo4j",
     ),
@@ -81,7 +86,7 @@ def run_import(
 
     Args:
         files: what to import.
-        neo4j_admin: the program, and what stands before its own arguments.
+        neo4j_admin: the program, and what stands before its own arguments, e.g. ``sudo -u neo4j neo4j-admin``.
         uri: the server's address; the import is refused while anything answers there.
         database: its name.
         environment: beside that of this process, e.g. NEO4J_HOME.

@@ -49,6 +49,7 @@ class Job:
     hint: Path | None
     force: bool
     progress: Progress
+    served: Callable[[], None] | None
     work: Path
     memory_limit: str
 
@@ -139,8 +140,9 @@ def check_unserved(job: Job, state: StoreState | None) -> bool:
     with job.session() as session:
         counts = read_counts(session)
         labels = set(counts.labels) - {NODE_TABLE, *statements.OUR_LABELS}
-        # without a state node even entities are not ours: a load of ours writes it first
-        others = counts.nodes - counts.ours if state is not None else counts.nodes
+        others = counts.nodes - counts.ours
+        if state is None:  # then entities are not ours either: a load writes it before them, and behind the ledger
+            others += counts.labels.get(NODE_TABLE, 0)
         if not others and not labels:
             return False
         if job.force:

@@ -50,7 +50,7 @@ class ImportFiles:
 
     folder: Path
     files: tuple[str, ...]  # names in the folder
-    arguments: tuple[str, ...]  # of neo4j-admin, but for the database; the files are relative to the folder
+    arguments: tuple[str, ...]  # of neo4j-admin, but for report and database; files are relative to the folder
     entities: int
     relationships: int
     bytes: int
@@ -58,9 +58,17 @@ class ImportFiles:
     def command(
         self, neo4j_admin: tuple[str, ...] = ("neo4j-admin",), *, database: str = "neo4j", overwrite: bool = False
     ) -> list[str]:
-        """The whole call, to be run in the folder; `overwrite` deletes what the database holds."""
+        """The whole call, to be run in the folder; `overwrite` deletes what the database holds.
+
+        A program that is named relative to the caller's folder is named absolutely; behind another one, such as sudo,
+        it is known by its ``./`` or ``../``.
+        """
+        program = [
+            str(Path(word).absolute()) if word.startswith(("./", "../")) or ("/" in word and not place) else word
+            for place, word in enumerate(neo4j_admin)
+        ]
         extra = ["--overwrite-destination=true"] if overwrite else []
-        return [*neo4j_admin, *self.arguments, *extra, database]
+        return [*program, *self.arguments, f"--report-file={REPORT}", *extra, database]
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,10 @@ def write_import_files(
     content: Content, graph: str, version: str, folder: Path, *, memory_limit: str = "2GB"
 ) -> ImportFiles:
     """Write the CSV files, their headers and ``import.sh`` into a folder; those of an earlier export are replaced.
+
+    neo4j-admin often runs as another user, and finds out that it may not read a file or write its report when it has
+    deleted the old database. So, whatever the umask, each user who can reach the folder may read the files and write
+    the report, which is there from the start.
 
     Args:
         content: what the store is to hold.
@@ -110,6 +122,11 @@ def write_import_files(
         relationships=content.digest.num_edges,
         bytes=sum((folder / name).stat().st_size for name in names),
     )
+    for name in names:
+        (folder / name).chmod(0o644)
+    (folder / REPORT).unlink(missing_ok=True)
+    (folder / REPORT).touch()
+    (folder / REPORT).chmod(0o666)
     write_bytes(folder / SCRIPT, _script(files, graph, version).encode())
     (folder / SCRIPT).chmod(0o755)
     return files
@@ -123,7 +140,6 @@ def _arguments(found: _Findings) -> tuple[str, ...]:
     arguments += [
         f"--array-delimiter=U+{ord(found.delimiter):04X}",
         "--bad-tolerance=0",
-        f"--report-file={REPORT}",
     ]
     if found.multiline:
         arguments += [f"--multiline-fields={','.join(found.multiline)}", "--multiline-fields-format=v2"]
@@ -143,9 +159,11 @@ def _script(files: ImportFiles, graph: str, version: str) -> str:
         'cd "$(dirname "$0")" || exit 1',
         'database="${1:-neo4j}"',
         '[ "$#" -eq 0 ] || shift',
+        f"report={REPORT}",
+        '[ -w "$report" ] || report="${TMPDIR:-/tmp}/mmkg-import-$$.report"  # carried here without its mode',
         'exec "${NEO4J_ADMIN:-neo4j-admin}" \\',
         *(f"    {shlex.quote(argument)} \\" for argument in files.arguments),
-        '    "$@" "$database"',
+        '    "--report-file=$report" "$@" "$database"',
     ]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,9 +50,10 @@ from mmkg.store.neo4j.examine import Found, Job, Progress, check_unserved, exami
 from mmkg.store.neo4j.flip import check_heap, flip, write_state
 from mmkg.store.neo4j.hint import remove_hint
 from mmkg.store.neo4j.lanes import BatchSize, Lanes
+from mmkg.store.neo4j.local import ENGINE_ERRORS, explain_local
 from mmkg.store.neo4j.lock import LoaderLock, commit_number, take_over
 from mmkg.store.neo4j.read_back import Foreign, ReadBack, has_constraint
-from mmkg.store.neo4j.report import Neo4jLoadReport, Tally
+from mmkg.store.neo4j.report import Neo4jLoadReport, Tally, Told
 from mmkg.store.neo4j.state import FORMAT, IMPORTED, LOADING, READY, StoreState, read_state
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def load_neo4j(
     hint: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    served: Callable[[], None] | None = None,
     work_folder: Path | None = None,
     memory_limit: str = "2GB",
 ) -> Neo4jLoadReport:
@@ -87,12 +89,15 @@ def load_neo4j(
         hint: file in which this function remembers the server's mark after its last write.
         force: what somebody else wrote is removed, and a graph of another name replaced.
         progress: told what is being done, how many rows of it are done, and how many there are.
+        served: called as soon as the server's readers get the build, which may be long before it is also proved; more
+            than once where it had to be written more than once.
         work_folder: for what is read back; a folder beside the content unless given. It is removed.
         memory_limit: of the relational engine.
 
     Raises:
         StoreError: somebody else wrote into the store, another loader is at work, the server cannot be reached,
-            refuses something, or has too little memory for the change.
+            refuses something, or has too little memory for the change; or this machine's disk, folders or memory
+            do not do.
     """
     work = work_folder or content.folder.with_name(f"{content.folder.name}-neo4j{PARTIAL_SUFFIX}")
     driver = open_driver(config)
@@ -107,13 +112,14 @@ def load_neo4j(
             hint=hint,
             force=force,
             progress=progress or _tell_nobody,
+            served=served,
             work=work,
             memory_limit=memory_limit,
         )
         work.mkdir(parents=True, exist_ok=True)
         return _Load(job).run()
-    except (DriverError, Neo4jError, OSError) as error:
-        raise explain(error, config) from error
+    except (DriverError, Neo4jError, OSError, *ENGINE_ERRORS) as error:
+        raise explain_local(error, work, memory_limit) or explain(error, config) from error
     finally:
         driver.close()
         shutil.rmtree(work, ignore_errors=True)
@@ -121,20 +127,6 @@ def load_neo4j(
 
 def _tell_nobody(what: str, done: int, total: int) -> None:
     """Progress that nobody asked for."""
-
-
-class _Told:
-    """Progress of a difference, batch by batch."""
-
-    def __init__(self, progress: Progress, difference: Difference, foreign: Foreign) -> None:
-        self._progress = progress
-        self._total = difference.num_changes + foreign.num_rows
-        self._done = 0
-
-    def __call__(self, batch: Batch) -> None:
-        """Count a batch that the server has."""
-        self._done += len(batch.rows)
-        self._progress(batch.what, self._done, self._total)
 
 
 class _ChangedError(Exception):
@@ -154,20 +146,20 @@ class _Load:
         self._progressed = False
 
     def run(self) -> Neo4jLoadReport:
-        """Rounds; a lost connection begins another one, as long as there is progress."""
+        """A few rounds; a lost connection begins another one, as long as there is progress."""
         back_off = BackOff(attempts=_ATTEMPTS)
         rounds = 0
         try:
-            while True:
+            while rounds < _ROUNDS:
                 try:
                     report = self._round()
-                except _ChangedError as error:
+                    if report is not None:
+                        return report
+                    changed = "what was read back differs from what was written"
                     rounds += 1
-                    if rounds >= _ROUNDS:
-                        raise StoreError(
-                            f"{self._job.config.uri}: after {rounds} rounds the store is not as it was written "
-                            f"({error}). Somebody else writes into it; stop that, then run the same again."
-                        ) from error
+                except _ChangedError as error:
+                    changed = str(error)
+                    rounds += 1
                 except (DriverError, Neo4jError, OSError) as error:
                     if self._progressed:
                         back_off.reset()
@@ -177,9 +169,10 @@ class _Load:
                     self._tally.retries += 1
                     logger.info("neo4j: the connection was lost (%s); looking at what is there", type(error).__name__)
                     self._lock.release()
-                else:
-                    if report is not None:
-                        return report
+            raise StoreError(
+                f"{self._job.config.uri}: after {rounds} rounds the store is not as it was written ({changed}). "
+                "Somebody else writes into it; stop that, then run the same again."
+            )
         finally:
             self._lock.release()
 
@@ -196,6 +189,11 @@ class _Load:
                 f"{job.config.uri}: serves the graph '{state.graph}', not '{job.graph}'. Load into another server, or "
                 "replace it with --force."
             )
+        if state is not None and state.flipping:
+            # no commit is on its way any more; left odd, readers would wait for as long as the next flip is prepared
+            self._take_place()
+            self._write_state(statements.END_FLIP)
+            state = self._state()
         if state is not None and state.is_served:
             return self._update(state)
         return self._load(state)
@@ -221,7 +219,7 @@ class _Load:
         if found is None:
             raise _ChangedError("another loader wrote")
         is_same = found.content.digest.total == self._build == state.build and state.graph == self._job.graph
-        if is_same and not found.foreign and not state.flipping and not self._pending():
+        if is_same and not found.foreign and not self._pending():
             if state.version != self._job.version:
                 return self._rename(state, found)
             if found.proof == "content" and self._job.mark() == found.mark:
@@ -229,10 +227,7 @@ class _Load:
             return self._tally.report(self._job, found.proof)
         self._begin(state)
         if is_same and not found.foreign:
-            # a killed loader left `flips` odd, there are new migrations, or somebody dropped the constraint
-            self._migrate(again=True)
-            self._take_place()
-            self._write_state(statements.END_FLIP)
+            self._migrate(again=True)  # there are new ones, or somebody dropped the constraint
             return None
         return self._flip(state, found)
 
@@ -265,9 +260,11 @@ class _Load:
             self._take_place()
             self._tally.how = "flipped"
             parts = all_parts(difference, job.content, found.foreign, ids, size)
-            told = _Told(job.progress, difference, found.foreign)
+            told = Told(job.progress, difference, found.foreign)
             with self._tally.timed("flip"):
                 flipped = flip(job, self._lock, self._place, parts, ids, self._served_values(state.vectors), told)
+        if job.served is not None:
+            job.served()
         self._tally.note(difference, found.foreign)
         self._tally.commit_seconds += flipped.commit_seconds
         before, after = commit_number(found.mark), commit_number(flipped.bookmark)
@@ -330,7 +327,7 @@ class _Load:
         job = self._job
         size = BatchSize(job.config.max_batch_rows)
         lanes = Lanes(job, self._lock, self._place, size, lambda: BackOff(attempts=_ATTEMPTS))
-        told = _Told(job.progress, difference, foreign)
+        told = Told(job.progress, difference, foreign)
 
         def done(batch: Batch) -> None:
             self._progressed = True

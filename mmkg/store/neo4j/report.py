@@ -1,4 +1,4 @@
-"""What a load did, gathered on the way."""
+"""What a load does and did: told while it works, and gathered on the way."""
 
 import logging
 import time
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mmkg.store.difference import Difference
-from mmkg.store.neo4j.examine import Job
+from mmkg.store.neo4j.batches import Batch
+from mmkg.store.neo4j.examine import Job, Progress
 from mmkg.store.neo4j.read_back import Foreign
 
 logger = logging.getLogger(__name__)
@@ -81,3 +82,17 @@ class Tally:
             ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items()),
         )
         return report
+
+
+class Told:
+    """Progress of a difference, batch by batch."""
+
+    def __init__(self, progress: Progress, difference: Difference, foreign: Foreign) -> None:
+        self._progress = progress
+        self._total = difference.num_changes + foreign.num_rows
+        self._done = 0
+
+    def __call__(self, batch: Batch) -> None:
+        """Count a batch that the server has."""
+        self._done += len(batch.rows)
+        self._progress(batch.what, self._done, self._total)

@@ -16,8 +16,8 @@ import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
 from mmkg.config import StoreConfig
-from mmkg.errors import MmkgError, StoreError
-from mmkg.store.cypher import ONLINE_INDEXES, READ_SERVED
+from mmkg.errors import MmkgError, OtherBuildServed, StoreError
+from mmkg.store.cypher import ONLINE_INDEXES, READ_EDITIONS, READ_SERVED
 from mmkg.store.model import StoreModel
 from mmkg.store.neo4j.connection import BackOff, explain, is_transient, open_driver
 from mmkg.store.neo4j.state import READY, flip_is_running, read_state
@@ -55,6 +55,7 @@ class Reader:
         self._build = build
         self._driver: neo4j.Driver | None = open_driver(config, password=password)
         self._served: Served | None = None
+        self._lists_all: bool | None = None  # transactions of all users; asked when it is needed
 
     def close(self) -> None:
         """Close all connections; closing twice is allowed."""
@@ -116,18 +117,28 @@ class Reader:
             lock = _read_lock(session)
             if lock is None or lock[1] != READY:
                 raise self._nothing_served(lock)
-            # odd: a commit is on its way, or its loader was killed; the server's list of transactions tells
-            if lock[0] % 2 == 0 or not flip_is_running(session):
+            if lock[0] % 2 == 0 or self._flip_is_over(session):
                 state = read_state(session)
                 if state is not None and (state.flips, state.state, state.build) == lock:
                     indexes = frozenset(name for (name,) in session.run(ONLINE_INDEXES).values())
                     return self._check(lock, state.version or "", state.model, indexes)
             if time.monotonic() > end:
                 raise StoreError(
-                    f"{self.config.uri}: a new build has been on its way for {_FLIP_SECONDS:g} seconds. Try again "
-                    "later; `SHOW TRANSACTIONS` on the server lists what runs."
+                    f"{self.config.uri}: a new build has been on its way for {_FLIP_SECONDS:g} seconds: its commit is "
+                    "not over, or its loader was killed. `SHOW TRANSACTIONS` on the server lists what runs; where no "
+                    "loader is at work, run `mmkg build` again, which ends it."
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _flip_is_over(self, session: neo4j.Session) -> bool:
+        """With an odd `flips`: whether its loader was killed, and no commit is on its way.
+
+        The server's list of transactions tells; but for Community, it may leave out those of other users.
+        """
+        if self._lists_all is None:
+            [[editions]] = session.run(READ_EDITIONS).values()
+            self._lists_all = "community" in editions
+        return self._lists_all and not flip_is_running(session)
 
     def _check(
         self, lock: tuple[int, str, str | None], version: str, model: StoreModel | None, indexes: frozenset[str]
@@ -135,7 +146,7 @@ class Reader:
         if lock[2] is None or model is None:
             raise StoreError(f"{self.config.uri}: the state node (:MmkgStore) lacks its build or model. Load it again.")
         if self._build is not None and lock[2] != self._build:
-            raise StoreError(
+            raise OtherBuildServed(
                 f"{self.config.uri}: expected build {self._build[:12]}, found {lock[2][:12]} (version {version}). "
                 "A server holds one version at a time: ask that one, or bring the server to this one with "
                 "`mmkg rollback` or `mmkg build`."

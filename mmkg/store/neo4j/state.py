@@ -17,7 +17,10 @@ not others. So `flips` is a *sequence lock*, one integer in one property, which 
   the answer is of one graph. Unequal: it asks again.
 - Odd: a commit is on its way, and the reader waits; or the loader was killed in these milliseconds. The server's own
   list of transactions tells: it shows a flip, by its metadata, until its commit or its rollback is over. None is
-  there: `flips` is as good as even, until it changes.
+  there: `flips` is as good as even, until it changes. The next loader makes it even before anything else.
+- Enterprise and Aura show a user only their own transactions, unless they have the privilege to see all. There a reader
+  does not go by the list, and waits until `flips` is even: after a loader was killed, until the next one. Loaders find
+  each other by the same list, so give all the same user.
 
 On the way of a fact: what loaders write last and readers read first.
 """
@@ -140,7 +143,10 @@ def running_transactions(runner: Runner, kind: str) -> list[RunningTransaction]:
 
 
 def flip_is_running(runner: Runner) -> bool:
-    """Whether a flip is open or being committed: with an odd `flips`, wait; without one, it is as good as even."""
+    """Whether a flip is open or being committed: with an odd `flips`, wait; without one, it is as good as even.
+
+    That no flip is listed tells something in Community edition only.
+    """
     return bool(running_transactions(runner, FLIP))
 
 
