@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 DOWNLOADS, PULLS, DUMP_DIGESTS, STAGES = "downloads", "pulls", "dump_digests", "stages"  # below the graph's folder
 Kind = Literal["version", "stage", "download", "pull", "dump digest", "leftover"]
-_POLITENESS = {"contact", "delay_seconds", "connections", "timeout_seconds", "max_age_hours"}  # not what is pulled
+_POLITENESS = {  # not what is pulled
+    "contact", "delay_seconds", "connections", "timeout_seconds", "max_age_hours", "max_resume_hours"
+}  # fmt: skip
 _BLOCK_BYTES = 512  # unit of st_blocks, whatever the file system's own
 
 

@@ -42,13 +42,17 @@ class SparqlConfig(Section):
     max_answer_bytes: int = Field(default=256 * 2**20, ge=1024)
     """A larger answer is cut off, and its range cut in two."""
     max_age_hours: float = Field(default=20, ge=0)
-    """A finished pull that is younger is used again."""
+    """A finished pull that began less than so long ago is used again."""
+    max_resume_hours: float = Field(default=24, ge=0)
+    """A pull that was killed is gone on with if it began less than so long ago, and is begun anew otherwise."""
 
     @field_validator("endpoint")
     @classmethod
     def _is_http(cls, endpoint: str) -> str:
         if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s#]*)?", endpoint):
-            raise ValueError(f"'{endpoint}' is no http(s) URL of an endpoint, such as https://dbpedia.org/sparql")
+            raise ValueError(
+                f"'{endpoint}' is no http(s) URL of an endpoint without password, such as https://dbpedia.org/sparql"
+            )
         return endpoint
 
     @field_validator("classes", "predicates")

@@ -22,6 +22,7 @@ from mmkg.config import SparqlConfig
 from mmkg.errors import BuildError
 from mmkg.shards import write_json
 from mmkg.sources.fetch import place_of
+from mmkg.sources.sparql.ledger import hold_folder
 
 PULL = {"endpoint": "https://h.example/sparql", "predicates": ["http://a/p"]}
 _KB = 1024
@@ -202,6 +203,20 @@ def test_a_download_that_is_under_way_stays(root):
         fcntl.flock(file, fcntl.LOCK_EX)
         assert find_garbage(root, keep=1) == []
     assert kinds(clean(root, keep=1)) == {"download"}
+
+
+def test_a_pull_that_is_at_work_stays(root):
+    serve(root, add_version(root, 1))
+    folder = root / "pulls" / "0123456789abcdef"
+    with hold_folder(folder):
+        assert find_garbage(root, keep=1) == []
+    (folder / "part-000000.nt.gz").write_bytes(b"x")
+    assert kinds(clean(root, keep=1)) == {"pull"}
+
+
+def test_settings_that_only_say_how_politely_or_how_long_do_not_move_a_pull(root):
+    other = {"contact": "me@example.org", "max_age_hours": 1, "max_resume_hours": 1, "connections": 3}
+    assert pull_folder(root, SparqlConfig(**PULL, **other)) == pull_folder(root, SparqlConfig(**PULL))
 
 
 def test_remembered_digests_of_dumps_that_nobody_names_go(root):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,8 +49,10 @@ def server() -> Iterator[LyingServer]:
         yield running
 
 
-def config_of(server: LyingServer) -> SparqlConfig:
-    return SparqlConfig(endpoint=server.endpoint, predicates=(P,), page_rows=10, delay_seconds=0, connections=2)
+def config_of(server: LyingServer, connections: int = 2) -> SparqlConfig:
+    return SparqlConfig(
+        endpoint=server.endpoint, predicates=(P,), page_rows=10, delay_seconds=0, connections=connections
+    )
 
 
 def _wait_for_lines(ledger: Path, lines: int) -> None:
@@ -96,10 +100,11 @@ def _stop_after(server: LyingServer, pages: int) -> None:
     server.lie = lie
 
 
-def _pull_half(server: LyingServer, folder: Path) -> None:
+def _pull_half(server: LyingServer, folder: Path, connections: int = 2) -> None:
+    """Pull twelve pages; with one connection those of items 0 to 119."""
     _stop_after(server, 12)
     with pytest.raises(FetchError, match="403"):
-        pull(config_of(server), folder)
+        pull(config_of(server, connections), folder)
     server.lie = lambda question: None
 
 
@@ -108,7 +113,7 @@ def test_pages_that_are_there_are_not_asked_for_again(server: LyingServer, tmp_p
     before = server.asked["page"]
     report = pull(config_of(server), tmp_path)
     assert report.resumed == 12
-    assert server.asked["page"] - before == report.ranges - 12
+    assert server.asked["page"] - before == report.ranges - 12 + 3  # the first, the middle and the last, to compare
     assert report.statements == 300
 
 
@@ -118,7 +123,7 @@ def test_a_torn_last_line_of_the_ledger_is_cut_off(server: LyingServer, tmp_path
     with (tmp_path / LEDGER_FILE).open("ab") as ledger:
         ledger.write(torn)
     before = server.asked["page"]
-    _stop_after(server, before + 5)
+    _stop_after(server, before + 3 + 5)  # three to compare
     with pytest.raises(FetchError, match="403"):  # and again: what came behind the torn line counts too
         pull(config_of(server), tmp_path)
     server.lie = lambda question: None
@@ -149,4 +154,88 @@ def test_what_changed_while_the_pull_lay_dead_is_pulled_again(server: LyingServe
     report = pull(config_of(server), tmp_path)
     undisturbed = pull(config_of(server), tmp_path / "undisturbed")
     assert report.statements == 315
+    assert report.resumed == 0
     assert [file.read_bytes() for file in report.files] == [file.read_bytes() for file in undisturbed.files]
+
+
+def _load_items(server: LyingServer, value: str, node: str = "nodeID://b1") -> None:
+    """The same keys and counts for every value; item 50, on the sixth page, has a blank node as Virtuoso names it."""
+    lines = [f'<http://a/item_{n:03d}> <{P}> "{value} {n}" .' for n in range(300)]
+    lines[50] = f"<http://a/item_050> <{P}> <{node}> ."
+    server.load("\n".join(lines).encode())
+
+
+@pytest.mark.parametrize("after", [("other", "nodeID://b1"), ("value", "nodeID://b2")], ids=["values", "blank nodes"])
+def test_an_endpoint_that_was_loaded_anew_while_the_pull_lay_dead_is_pulled_anew(
+    server: LyingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, after: tuple[str, str]
+) -> None:
+    _load_items(server, "value")
+    _pull_half(server, tmp_path, connections=1)
+    _load_items(server, *after)
+    with caplog.at_level(logging.WARNING):
+        report = pull(config_of(server), tmp_path)
+    assert "is not what it was at" in caplog.text
+    assert "all is pulled anew" in caplog.text
+    undisturbed = pull(config_of(server), tmp_path / "undisturbed")
+    assert (report.statements, report.resumed) == (300, 0)
+    assert [file.read_bytes() for file in report.files] == [file.read_bytes() for file in undisturbed.files]
+
+
+def test_a_page_that_does_not_come_again_stops_the_pull_and_nothing_is_lost(
+    server: LyingServer, tmp_path: Path
+) -> None:
+    _pull_half(server, tmp_path)
+    server.lie = lambda question: Reply(question.truth, status=206) if question.kind == "page" else None
+    with pytest.raises(FetchError, match=r"predicate <http://a/p>, .*was pulled and does not come again.*remove "):
+        pull(config_of(server), tmp_path)
+    server.lie = lambda question: None
+    assert pull(config_of(server), tmp_path).resumed == 12
+
+
+def _began(hours_ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(hours=hours_ago)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("hours", "settings", "resumed"), [(23, {}, 12), (25, {}, 0), (25, {"max_resume_hours": 26}, 12)]
+)
+def test_a_killed_pull_is_gone_on_with_for_so_many_hours_since_it_began(
+    server: LyingServer, tmp_path: Path, hours: float, settings: dict[str, float], resumed: int
+) -> None:
+    _pull_half(server, tmp_path)
+    ledger = tmp_path / LEDGER_FILE
+    first, *rest = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join([json.dumps({**json.loads(first), "started": _began(hours)}) + "\n", *rest]))
+    report = pull(config_of(server).model_copy(update=settings), tmp_path)
+    assert (report.statements, report.resumed) == (300, resumed)
+
+
+def test_the_age_of_a_finished_pull_counts_from_when_its_first_attempt_began(
+    server: LyingServer, tmp_path: Path
+) -> None:
+    _pull_half(server, tmp_path)
+    began = json.loads((tmp_path / LEDGER_FILE).read_text().splitlines()[0])["started"]
+    pull(config_of(server), tmp_path)
+    result = json.loads((tmp_path / "pull.json").read_text())
+    assert result["started"] == began < result["finished"]
+    assert pull(config_of(server), tmp_path).requests == 0
+    (tmp_path / "pull.json").write_text(json.dumps({**result, "started": _began(21)}))  # finished just now
+    assert pull(config_of(server), tmp_path).requests > 0
+
+
+def test_a_folder_in_which_a_pull_is_at_work_is_refused_with_the_process(server: LyingServer, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def lie(question: Question) -> Reply | None:
+        if (question.kind, question.number) == ("page", 3):
+            try:
+                pull(config_of(server), tmp_path)
+            except FetchError as error:
+                refused.append(str(error))
+        return None
+
+    server.lie = lie
+    assert pull(config_of(server), tmp_path).statements == 300
+    assert f"another pull is writing here: process {os.getpid()} on " in refused[0]
+    assert pull(config_of(server), tmp_path).requests == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-000000.nt.gz", "pull.json"]

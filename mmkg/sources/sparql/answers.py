@@ -100,6 +100,10 @@ class Statements:
         address = urllib.parse.urlsplit(endpoint)
         self._genid = f"{address.scheme}://{address.netloc}/.well-known/genid/"
 
+    def may_have_blank(self, line: str) -> bool:
+        """Whether an IRI that stands for a blank node is in a line (or a literal that looks like one)."""
+        return f"<{_VIRTUOSO_NODE}" in line or f"<{self._genid}" in line
+
     def rows_of(self, bindings: Bindings) -> list[Row]:
         """The statements of a page, in the order of keys; one that occurs twice is there twice.
 

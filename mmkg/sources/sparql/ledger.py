@@ -3,28 +3,70 @@
 A fact reaches the disk here. Each step on the ranges is one line of ``ledger.jsonl``, flushed before the next; a page
 is a file that is named by its range and stands in the ledger with its digest. The parts do not depend on how the ranges
 were cut: statements are in the order of keys, and a part ends after so many of them. ``pull.json`` is written last.
+One pull at a time holds the folder, by an ``flock`` on it.
 """
 
+import contextlib
+import fcntl
 import gzip
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmkg.errors import FetchError
 from mmkg.shards import PARTIAL_SUFFIX, file_sha256, write_json
 from mmkg.shards.files import commit, sync
 
 LEDGER_FILE = "ledger.jsonl"
 PAGES_FOLDER = "pages"
 RESULT_FILE = "pull.json"
+HOLDER_FILE = "holder.json"
 PART_STATEMENTS = 250_000
-MAX_LEDGER_HOURS = 7 * 24
-"""What was pulled longer ago is not gone on from."""
 
 Entry = dict[str, Any]
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder of a pull, which is made if need be, for one pull at a time.
+
+    The system gives it back when the process ends, however it ends.
+
+    Raises:
+        FetchError: another pull holds it; the message names its process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FetchError(
+                f"{folder}: another pull is writing here: {_describe_holder(folder)}. Wait for it, or stop it: what it "
+                "has brought so far is not lost. Then start again."
+            ) from error
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat()}
+        write_json(folder / HOLDER_FILE, holder)
+        try:
+            yield
+        finally:
+            (folder / HOLDER_FILE).unlink()
+            fcntl.flock(handle, fcntl.LOCK_UN)  # also for a child that was forked meanwhile and has the handle too
+    finally:
+        os.close(handle)
+
+
+def _describe_holder(folder: Path) -> str:
+    try:
+        holder = json.loads((folder / HOLDER_FILE).read_bytes())
+        return f"process {holder['process']} on {holder['host']}, since {holder['since']}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "a process that has not said yet which it is"
 
 
 class Ledger:
@@ -33,23 +75,35 @@ class Ledger:
     Args:
         folder: of the pull.
         settings: digest of what is pulled; a ledger of other settings is thrown away.
+        max_hours: a ledger that was begun longer ago is thrown away.
     """
 
-    def __init__(self, folder: Path, settings: str) -> None:
+    def __init__(self, folder: Path, settings: str, max_hours: float) -> None:
         self.folder = folder
+        self._settings = settings
         self._path = folder / LEDGER_FILE
         self._pages = folder / PAGES_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self.entries = self._read(settings)
-        if not self.entries:
-            self._path.unlink(missing_ok=True)
-            shutil.rmtree(self._pages, ignore_errors=True)
-        self._pages.mkdir(exist_ok=True)
+        self.entries = self._read(settings, max_hours)
         self._file = self._path.open("ab")
+        self._pages.mkdir(exist_ok=True)
         if not self.entries:
-            self.add({"settings": settings, "started": datetime.now(UTC).isoformat()})
+            self.begin_anew()
 
-    def _read(self, settings: str) -> list[Entry]:
+    @property
+    def started(self) -> str:
+        """When the pull began, in ISO 8601; a killed one that is gone on with, when its first attempt did."""
+        return str(self.entries[0]["started"])
+
+    def begin_anew(self) -> None:
+        """Throw away all steps and pages."""
+        self._file.truncate(0)  # the steps first: pages that no step names are thrown away by the next pull too
+        shutil.rmtree(self._pages)
+        self._pages.mkdir()
+        self.entries = [{"settings": self._settings, "started": datetime.now(UTC).isoformat()}]
+        self.add(self.entries[0])
+
+    def _read(self, settings: str, max_hours: float) -> list[Entry]:
         """The whole lines of the ledger; a last one that a kill has torn is cut off."""
         if not self._path.is_file():
             return []
@@ -64,11 +118,7 @@ class Ledger:
                 break
             entries.append(entry)
             good += len(line)
-        if (
-            not entries
-            or entries[0].get("settings") != settings
-            or _hours_since(entries[0]["started"]) > MAX_LEDGER_HOURS
-        ):
+        if not entries or entries[0].get("settings") != settings or _hours_since(entries[0]["started"]) >= max_hours:
             return []
         os.truncate(self._path, good)
         return entries
@@ -153,10 +203,10 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def find_result(folder: Path, settings: str, max_age_hours: float) -> dict[str, Any] | None:
-    """What a finished pull of these settings said, if it is young enough and its parts are as it left them."""
+    """What a finished pull of these settings said, if it began lately enough and its parts are as it left them."""
     try:
         result = json.loads((folder / RESULT_FILE).read_bytes())
-        usable = result["settings"] == settings and _hours_since(result["finished"]) < max_age_hours
+        usable = result["settings"] == settings and _hours_since(result["started"]) < max_age_hours
         parts = [(folder / part["name"], part["sha256"]) for part in result["parts"]]
     except (OSError, ValueError, LookupError, TypeError):
         return None

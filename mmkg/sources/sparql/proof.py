@@ -1,8 +1,9 @@
-"""The proof at the end of a pull: the endpoint still counts what was pulled, or the ranges that changed are found.
+"""Whether an endpoint still holds what was pulled: some pages before a killed pull goes on, all counts at the end.
 
 The beginning of the way of a fact. Each page was proved when it came; what is left is what changed between the first
 page and the last. Each selection is counted again; where that differs from the pages, or cannot be had as a whole, its
-pieces are counted, down to the pages.
+pieces are counted, down to the pages. Equal counts do not tell other values apart, and between a kill and the next
+start an endpoint may have been loaded with other data; so some pages of a killed pull are fetched again.
 """
 
 from mmkg.errors import FetchError
@@ -10,6 +11,31 @@ from mmkg.sources.sparql.answers import BrokenAnswer
 from mmkg.sources.sparql.endpoint import RequestFailed
 from mmkg.sources.sparql.tree import Node, Tree
 from mmkg.sources.sparql.work import Worker
+
+
+def find_changed_page(worker: Worker, tree: Tree) -> Node | None:
+    """Fetch some pages of a killed pull again: the first, the middle and the last, and of those with blank nodes too.
+
+    Returns:
+        one that is not what it was, or None.
+
+    Raises:
+        FetchError: one of them does not come any more.
+    """
+    pages = [leaf for leaf in tree.leaves() if leaf.page_sha256 is not None]
+    blanks = [leaf for leaf in pages if leaf.page_has_blanks]
+    looked_at = [some[place] for some in (pages, blanks) if some for place in (0, len(some) // 2, -1)]
+    for page in dict.fromkeys(looked_at):
+        try:
+            if not worker.is_as_pulled(page):
+                return page
+        except (RequestFailed, BrokenAnswer) as error:
+            raise FetchError(
+                f"{worker.endpoint.url}: {tree.describe(page)} was pulled and does not come again ({error}), so that "
+                "it is not known whether it has changed. Start again later: the pull goes on from here; or remove "
+                f"{worker.folder} to begin anew."
+            ) from error
+    return None
 
 
 def find_changes(worker: Worker, tree: Tree) -> tuple[int, list[tuple[Node, int]]]:

@@ -7,7 +7,7 @@ broken is cut in two, down to single statements. Every step is a line of the led
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,10 +17,19 @@ from mmkg.config import SparqlConfig
 from mmkg.errors import FetchError
 from mmkg.shards import digest
 from mmkg.sources.sparql.endpoint import Endpoint, RequestFailed
-from mmkg.sources.sparql.ledger import Entry, Ledger, Progress, find_result, write_parts, write_result
+from mmkg.sources.sparql.ledger import (
+    Entry,
+    Ledger,
+    Progress,
+    find_result,
+    hold_folder,
+    write_parts,
+    write_result,
+)
 from mmkg.sources.sparql.presets import limits_of
-from mmkg.sources.sparql.proof import find_changes
+from mmkg.sources.sparql.proof import find_changed_page, find_changes
 from mmkg.sources.sparql.queries import ORDER_QUERY
+from mmkg.sources.sparql.selection import Selection
 from mmkg.sources.sparql.selections import selections_of
 from mmkg.sources.sparql.tree import Node, Tree
 from mmkg.sources.sparql.work import Worker
@@ -52,8 +61,9 @@ class PullReport:
 def pull(config: SparqlConfig, folder: Path, *, progress: Progress | None = None) -> PullReport:
     """Fetch all statements that a config asks for into a folder, as ``part-000000.nt.gz``…
 
-    The folder is for this pull alone. A killed pull goes on from its ledger; a finished one of the same settings that
-    is younger than `max_age_hours` is returned without a request. The same content gives the same parts, byte for byte.
+    The folder is for this pull alone. A killed pull that began less than `max_resume_hours` ago goes on from its
+    ledger, if some of its pages are still what they were; a finished one of the same settings that began less than
+    `max_age_hours` ago is returned without a request. The same content gives the same parts, byte for byte.
 
     Args:
         config: endpoint, what is asked for, and limits.
@@ -62,9 +72,15 @@ def pull(config: SparqlConfig, folder: Path, *, progress: Progress | None = None
 
     Raises:
         ConfigError: no contact, a query that cannot be paged, or a page as large as the endpoint's limit.
-        FetchError: the endpoint cannot be reached, or completeness cannot be proved; names the range.
+        FetchError: the endpoint cannot be reached, or completeness cannot be proved; names the range. Or another pull
+            is at work in the folder.
         NotInstalled: SPARQLWrapper is missing.
     """
+    with hold_folder(folder):
+        return _pull_held(config, folder, progress)
+
+
+def _pull_held(config: SparqlConfig, folder: Path, progress: Progress | None) -> PullReport:
     started = time.monotonic()
     asked = config.model_dump(include={"endpoint", "graph", "classes", "predicates", "query"})
     settings = digest([PULL_VERSION, asked])
@@ -75,26 +91,42 @@ def pull(config: SparqlConfig, folder: Path, *, progress: Progress | None = None
         nothing = {"requests": 0, "bisected": 0, "retried": 0, "resumed": result["ranges"], "seconds": 0.0}
         return PullReport(folder=folder, files=parts, **unchanged, **nothing)
     endpoint = Endpoint(config, limits_of(config))
-    tree = Tree(selections_of(config))
-    ledger = Ledger(folder, settings)
+    selections = selections_of(config)
+    ledger = Ledger(folder, settings, config.max_resume_hours)
     try:
-        report = _pull(config, endpoint, tree, ledger, progress)
+        report, tree = _pull(config, endpoint, selections, ledger, progress)
     finally:
         ledger.close()
     report = replace(report, seconds=time.monotonic() - started)
     facts = {name: value for name, value in asdict(report).items() if name not in {"folder", "files"}}
     parts_info = _lay_down(folder, tree, ledger)
-    write_result(folder, {"settings": settings, **asked, **facts, "parts": parts_info})
+    result = {"settings": settings, "started": ledger.started, **asked, **facts, "parts": parts_info}
+    write_result(folder, result)
     ledger.remove()
     return replace(report, files=tuple(folder / part["name"] for part in parts_info))
 
 
 def _pull(
-    config: SparqlConfig, endpoint: Endpoint, tree: Tree, ledger: Ledger, progress: Progress | None
-) -> PullReport:
+    config: SparqlConfig,
+    endpoint: Endpoint,
+    selections: Sequence[Selection],
+    ledger: Ledger,
+    progress: Progress | None,
+) -> tuple[PullReport, Tree]:
+    tree = Tree(selections)
     worker = Worker(config, limits_of(config), endpoint, tree, ledger)
     resumed = _replay(tree, ledger)
     _check_order(endpoint)
+    if (changed := find_changed_page(worker, tree)) is not None:
+        logger.warning(
+            "%s: %s is not what it was at %s, when the pull that did not come to its end began; all is pulled anew",
+            endpoint.url,
+            tree.describe(changed),
+            ledger.started,
+        )
+        ledger.begin_anew()
+        tree, resumed = Tree(selections), 0
+        worker = Worker(config, limits_of(config), endpoint, tree, ledger)
     for round_number in range(MAX_ROUNDS + 1):
         _work_off(worker, tree, ledger, progress)
         total, changes = find_changes(worker, tree)
@@ -117,7 +149,7 @@ def _pull(
             f"{endpoint.url} holds no statement of {', '.join(one.name for one in tree.selections)}. Look at the "
             "spelling of the IRIs, and whether the endpoint has them in its default graph (`graph`)."
         )
-    return PullReport(
+    report = PullReport(
         folder=ledger.folder,
         files=(),
         statements=sum(leaf.page_rows for leaf in leaves),
@@ -129,6 +161,7 @@ def _pull(
         seconds=0.0,
         endpoint_total=total,
     )
+    return report, tree
 
 
 def _check_order(endpoint: Endpoint) -> None:

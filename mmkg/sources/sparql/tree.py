@@ -24,6 +24,7 @@ class Node:
     children: list["Node"] = field(default_factory=list)
     page_sha256: str | None = None
     page_rows: int = 0
+    page_has_blanks: bool = False  # IRIs made of blank nodes are in the page
 
     @property
     def total_rows(self) -> int:
@@ -63,7 +64,7 @@ class Tree:
     def take(self, entry: Entry) -> list[Node]:
         """Take one step; returns the nodes that now have something left to do.
 
-        Steps: count (rows, blanks, first, last), split (pieces), page (rows, sha256), again (pull once more).
+        Steps: count (rows, blanks, first, last), split (pieces), page (rows, sha256, blanks), again (pull once more).
         """
         node = self._by_id[entry["range"]]
         if entry["step"] == "count":
@@ -75,6 +76,7 @@ class Tree:
             return list(node.children)
         elif entry["step"] == "page":
             node.page_sha256, node.page_rows, node.rows = entry["sha256"], entry["rows"], entry["rows"]
+            node.page_has_blanks = entry.get("blanks", False)
             self.pulled_rows += entry["rows"]
         else:
             self.pulled_rows -= node.total_rows

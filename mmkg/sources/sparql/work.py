@@ -38,7 +38,7 @@ class Worker:
     """Does the next step of a range; may be used by several threads."""
 
     def __init__(self, config: SparqlConfig, limits: Limits, endpoint: Endpoint, tree: Tree, ledger: Ledger) -> None:
-        self.limits, self.endpoint = limits, endpoint
+        self.limits, self.endpoint, self.folder = limits, endpoint, ledger.folder
         self.bisected = 0
         self._tree, self._ledger = tree, ledger
         self._page_rows = limits.page_rows
@@ -50,7 +50,7 @@ class Worker:
         }
         self._with_names = [False] * len(tree.selections)
         self._cut_sizes: Counter[int] = Counter()
-        self._failures = 0
+        self._failures: Counter[str] = Counter()  # in a row: of counts and groups, and of pages
         self._lock = threading.Lock()
 
     def _queries_of(self, node: Node) -> Queries:
@@ -101,18 +101,18 @@ class Worker:
         try:
             entry = self._with_extent(node, self.count(node))
         except (RequestFailed, BrokenAnswer) as error:
-            self._note_failure(node, error)
+            self._note_failure("count", node, error)
             return self._halve(node, str(error))
-        self._failures = 0
+        self._failures["count"] = 0  # not those of pages: a range that can be counted may still never come whole
         return entry
 
-    def _note_failure(self, node: Node, error: Exception) -> None:
+    def _note_failure(self, step: str, node: Node, error: Exception) -> None:
         with self._lock:
-            self._failures += 1
+            self._failures[step] += 1
             self.bisected += 1
             if isinstance(error, RequestFailed) and error.cut_at is not None and error.cut_at <= self._page_rows:
                 self._page_rows = max(1, error.cut_at - 1)
-            hopeless = self._failures >= MAX_FAILURES
+            hopeless = self._failures[step] >= MAX_FAILURES
         if hopeless:
             raise FetchError(
                 f"{self.endpoint.url} has given {MAX_FAILURES} answers in a row that are of no use, the last one for "
@@ -122,9 +122,9 @@ class Worker:
     # Cutting
 
     def _split(self, node: Node, rows: int, max_rows: int, why: str) -> Entry:
-        """Cut a range by the counts of groups of keys; where the endpoint cannot group, at sampled keys."""
+        """Cut a range by the counts of groups of keys; where it cannot group or tell the extent, at sampled keys."""
         if node.first is None or node.last is None:
-            return self._count(node)
+            return self._halve(node, why)
         if node.first == node.last:
             return self._go_deeper(node, rows, why)
         prefix_chars = common_prefix(node.first, node.last) + 1
@@ -133,7 +133,7 @@ class Worker:
             if sum(group.rows for group in groups) != rows:
                 rows = number_of(self._one_row(self._queries_of(node).count(node.range)), COUNT)
         except (RequestFailed, BrokenAnswer) as error:
-            self._note_failure(node, error)
+            self._note_failure("count", node, error)
             return self._halve(node, str(error))
         groups = merge_groups(groups)
         if sum(group.rows for group in groups) != rows or len(groups) < 2:
@@ -155,9 +155,8 @@ class Worker:
         try:
             keys = self._sample(node)
         except (RequestFailed, BrokenAnswer) as error:
-            self._note_failure(node, error)
             raise FetchError(
-                f"{self.endpoint.url}: {self._tree.describe(node)} cannot be counted ({why}), and not even some keys "
+                f"{self.endpoint.url}: {self._tree.describe(node)} cannot be had whole ({why}), and not even some keys "
                 f"of it come ({error}). Set a longer timeout_seconds, or pull less."
             ) from error
         pieces = halve_range(node.range, keys)
@@ -184,7 +183,7 @@ class Worker:
         try:
             rows = self._rows(node)
         except (RequestFailed, BrokenAnswer) as error:
-            self._note_failure(node, error)
+            self._note_failure("page", node, error)
             if isinstance(error, RequestFailed) and error.kind == "slow":
                 self._page_rows = max(min(_MIN_PAGE_ROWS, self._page_rows), min(self._page_rows, declared // 2))
             return self._split(node, declared, max(1, declared // 2), str(error))
@@ -194,9 +193,20 @@ class Worker:
             declared = number_of(self._one_row_of_count(node), COUNT)
             if len(rows) != declared or len(lines) != declared or len(rows) == self.limits.max_rows:
                 return self._cut_page(node, len(rows), len(lines), declared)
-        self._failures = 0
+        self._failures.clear()
         sha256 = self._ledger.write_page(node.range.range_id, lines)
-        return {"step": "page", "range": node.range.range_id, "rows": len(lines), "sha256": sha256}
+        blanks = any(map(self._statements[node.range.selection].may_have_blank, lines))
+        return {"step": "page", "range": node.range.range_id, "rows": len(lines), "sha256": sha256, "blanks": blanks}
+
+    def is_as_pulled(self, node: Node) -> bool:
+        """Fetch a page again, and compare it with the one on disk.
+
+        Raises:
+            RequestFailed: it does not come.
+            BrokenAnswer: it comes as no statements.
+        """
+        lines = dict.fromkeys(row.line for row in self._rows(node))
+        return [line.encode() + b"\n" for line in lines] == list(self._ledger.read_page(node.range.range_id))
 
     def _one_row_of_count(self, node: Node) -> Mapping[str, Mapping[str, str]]:
         try:
@@ -210,7 +220,7 @@ class Worker:
     def _cut_page(self, node: Node, rows: int, lines: int, declared: int) -> Entry:
         """An answer that is not what was counted, twice: the range is cut, and the endpoint's limit learned."""
         found = f"{rows:,} rows with {lines:,} different statements where it counts {declared:,}"
-        self._note_failure(node, RequestFailed("partial", found))
+        self._note_failure("page", node, RequestFailed("partial", found))
         with self._lock:
             if rows < declared:
                 self._cut_sizes[rows] += 1
