@@ -1,6 +1,7 @@
 """Reading a config file: overrides, messages that name the nearest key, absolute paths."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from mmkg.config.file import Config
 from mmkg.errors import ConfigError
+
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> Config:
@@ -114,7 +117,8 @@ def _explain(error: ValidationError, path: Path) -> str:
         else:
             told = isinstance(problem["input"], BaseModel | dict) or problem["type"] == "missing"
             found = "" if told else f" Found: {problem['input']!r}."
-            lines.append(f"{path}: {dotted}: {problem['msg'].removeprefix('Value error, ')}.{found}")
+            said = f"{dotted}: {problem['msg'].removeprefix('Value error, ')}.{found}"
+            lines.append(f"{path}: {_CREDENTIALS.sub('', said)}")
     return "\n".join(lines)
 
 

@@ -46,8 +46,9 @@ def place_of(url: str, folder: Path) -> Path:
     >>> place_of("https://a.example/dumps/x.nt.gz", Path("d")).name
     'x.nt.gz'
     """
-    parts = _split(url)
+    _split(url)
     shown = shown_url(url)
+    parts = _split(shown)  # the place does not depend on what is not shown
     name = urllib.parse.unquote(parts.path.rpartition("/")[2])
     if not _DUMP_NAME.fullmatch(name):
         values = [value for _, value in urllib.parse.parse_qsl(parts.query)]
@@ -100,11 +101,12 @@ def fetch_dumps(
 def _check_checksums(section: SourceConfig, urls: Sequence[str]) -> None:
     for url, expected in section.sha256.items():
         if url not in urls:
-            raise ConfigError(f"sources.sha256: {unknown_name('URL of this source', url, urls)}")
+            known = map(shown_url, urls)
+            raise ConfigError(f"sources.sha256: {unknown_name('URL of this source', shown_url(url), known)}")
         if not _is_url(expected) and Checksum.parse(expected) is None:
             raise ConfigError(
                 f"sources.sha256: {shown_url(url)}: expected 64 hex digits, or the URL of a file of checksums; "
-                f"found '{expected}'."
+                f"found '{shown_url(expected)}'."
             )
 
 
@@ -240,6 +242,6 @@ def _split(url: str) -> urllib.parse.SplitResult:
         if parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0):
             return parts
         reason = "it has another scheme, or no host"
-    except ValueError as error:
-        reason = str(error)
+    except ValueError:  # its text may hold a part of the password
+        reason = "its host or port cannot be read; in a user name or password / ? # @ are written %2F %3F %23 %40"
     raise ConfigError(f"sources.urls: expected a URL of http or https, found '{shown_url(url)}': {reason}.")

@@ -7,8 +7,9 @@ How an address is asked, in this order:
    there first; a host that gives something else is noticed, and the file begun again. Without a strong validator,
    and without a checksum that would tell in the end, nothing proves that the two halves are of one file: begun again.
    At another address than the one that gave the bytes, length and date must be the same too.
-3. A whole copy is there: ``If-None-Match`` and ``If-Modified-Since``; 304 is the end of it.
-4. Else all of it.
+3. A whole copy is there, and this address gave it: ``If-None-Match`` and ``If-Modified-Since``; 304 is the end of it.
+   Another address is asked without conditions, for its dates and names are its own; the same length and date are.
+4. Else all of it. Where nothing tells that the end of the connection is the end of the file, it is refused.
 """
 
 import contextlib
@@ -106,16 +107,16 @@ class Exchange:
         if self.copy is not None and self.checksum is None:
             if self.copy.etag and self.copy.url == shown_url(address):
                 headers["If-None-Match"] = self.copy.etag
-            if self.copy.last_modified:
+            if self.copy.last_modified and self.copy.url == shown_url(address):
                 headers["If-Modified-Since"] = self.copy.last_modified
         return headers, b""
 
     def _is_copy(self, address: str, answer: httpx.Response) -> bool:
-        """Whether a mirror that knows no conditions offers, by its length and date, the copy that is there."""
+        """Whether another address than the one that gave the copy offers it, by its length and date."""
         offered = validators.read_origin(answer, shown_url(address), validators.read_length(answer))
         return (
             self.copy is not None
-            and address != self.url
+            and self.copy.url != shown_url(address)
             and self.checksum is None
             and offered.last_modified is not None
             and (offered.total, offered.last_modified) == (self.copy.size, self.copy.last_modified)
@@ -127,7 +128,7 @@ class Exchange:
         origin = validators.read_origin(answer, shown_url(address), total)
         if address != self.url:
             self._check_mirror(origin)
-        partial.check_space(self.target.parent, total or 0)
+        partial.check_space(self.target.parent, total or 0, freed=self.part.size)
         self.part.restart(origin)
         self._stream(answer, total)
 
@@ -223,29 +224,42 @@ class Exchange:
         if self.checksum is None:
             if size == 0:
                 raise Refused("gives an empty file")
-            if knows_ranges and not (is_chunked and origin.total is None):
-                self._check_end(address, is_certain=origin.total is not None)
+            if origin.total is None and not is_chunked:
+                self._check_closed_end(address)
+            elif knows_ranges and origin.total is not None:
+                self._check_end(address)
         sha256 = found if found.algorithm == "sha256" else Checksum.of(self.part.path)
         return self.part.finish(origin.url, sha256), "resumed" if resumed else "fetched"
 
-    def _check_end(self, address: str, *, is_certain: bool) -> None:
-        """Ask for what lies behind the last byte: there must be nothing.
-
-        A client cannot see a ``Content-Length`` that is too low, nor, without one, whether a connection that was closed
-        had broken.
-        """
+    def _check_end(self, address: str) -> None:
+        """Ask for what lies behind the last byte: there must be nothing, or the ``Content-Length`` was too low."""
         try:
-            with self._open(address, {"Range": f"bytes={self.part.size}-"}) as answer:
-                if answer.status_code != 206:
-                    return
-                content_range = validators.read_content_range(answer)
+            has_more, _ = self._ask_for_more(address)
         except (Transient, Refused) as error:
-            if not is_certain:
-                raise
             logger.info("%s: whole by its length; not asked for more: %s", self.target.name, error)
             return
-        if content_range is None or content_range[0] != self.part.size:
-            return
-        if is_certain:
+        if has_more:
             raise StartAgain(f"has more than the {self.part.size:,} bytes that it said")
-        raise Transient(f"ended after {self.part.size:,} bytes, and has more")
+
+    def _check_closed_end(self, address: str) -> None:
+        """Ask for what lies behind the last byte of a body that ended with the connection: it may have broken."""
+        try:
+            has_more, has_none = self._ask_for_more(address)
+        except Refused:
+            has_more, has_none = False, False
+        if has_more:
+            raise Transient(f"ended after {self.part.size:,} bytes, and has more")
+        if not has_none:
+            size = self.part.size
+            self.part.restart(None)
+            raise Refused(
+                f"sent {size:,} bytes and closed the connection, and tells nowhere how long the file is: one that was "
+                "cut would look the same. Set `sha256` for this URL, or fetch the file by hand and name it in `paths`"
+            )
+
+    def _ask_for_more(self, address: str) -> tuple[bool, bool]:
+        """Whether a server gives bytes behind the last one that is here; and whether it says that there are none."""
+        with self._open(address, {"Range": f"bytes={self.part.size}-"}) as answer:
+            content_range = validators.read_content_range(answer)
+            has_more = answer.status_code == 206 and content_range is not None and content_range[0] == self.part.size
+            return has_more, answer.status_code == 416 and validators.read_unmet_length(answer) == self.part.size

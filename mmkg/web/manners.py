@@ -5,6 +5,7 @@ import datetime
 import email.utils
 import ipaddress
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -57,10 +58,10 @@ def user_agent(contact: str) -> str:
 
 def shown_url(url: str | httpx.URL) -> str:
     """A URL as it may stand in a message, a log or a file: without user name, password and fragment."""
-    try:
-        return str(httpx.URL(url).copy_with(userinfo=b"", fragment=None))
-    except httpx.InvalidURL:
-        return str(url)
+    with contextlib.suppress(httpx.InvalidURL):
+        if (read := httpx.URL(url)).host:
+            return str(read.copy_with(userinfo=b"", fragment=None))
+    return re.sub(r"^[^/]*@|(?<=//).*@", "", str(url), flags=re.DOTALL)  # no URL of the web: all up to the last @ goes
 
 
 def check_address(address: httpx.URL, contact: str) -> None:

@@ -93,13 +93,18 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
         raise
 
 
-def check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int, *, freed: int = 0) -> None:
     """Look at the disk before bytes are fetched.
 
+    Args:
+        folder: where they go.
+        needed: how many are to come.
+        freed: how many that are there go before the first of them comes.
+
     Raises:
-        FetchError: there is not enough room for `needed` more bytes.
+        FetchError: there is not enough room.
     """
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free + freed
     if needed + SPARE_BYTES > free:
         raise FetchError(
             f"{folder}: {needed:,} bytes are to come (and {SPARE_BYTES:,} stay free), but only {free:,} are free. "

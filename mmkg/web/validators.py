@@ -139,6 +139,12 @@ def read_content_range(answer: httpx.Response) -> tuple[int, int, int | None] | 
     return (first, last, total) if first <= last and (total is None or last < total) else None
 
 
+def read_unmet_length(answer: httpx.Response) -> int | None:
+    """Whole length that a 416 gives as the reason why it sends no range; None when it does not say so."""
+    match = re.fullmatch(r"bytes \*/([0-9]{1,18})", answer.headers.get("content-range", "").strip())
+    return int(match[1]) if match else None
+
+
 def check_coding(answer: httpx.Response, target: Path) -> None:
     """Check that the bytes are the file's own.
 

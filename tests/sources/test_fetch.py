@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmkg.config import FetchConfig, SourceConfig, parse_config
 from mmkg.errors import ConfigError, FetchError
 from mmkg.sources.fetch import fetch_dumps, named_places, place_of
-from mmkg.web import Unreachable
+from mmkg.web import Unreachable, shown_url
 from tests.servers.http_files import Act, serve_files
 
 A = b"<http://a/s> <http://a/p> <http://a/o> .\n" * 2000
@@ -110,6 +110,34 @@ def test_a_checksum_for_a_url_that_is_not_there_is_no_silence(tmp_path):
         fetch_dumps(source("http://h.example/a.nt", sha256={"http://h.example/a.n": "0" * 64}), QUICK, tmp_path)
     with pytest.raises(ConfigError, match="expected 64 hex digits"):
         fetch_dumps(source("http://h.example/a.nt", sha256={"http://h.example/a.nt": "abc"}), QUICK, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("urls", "sha256"),
+    [
+        (["https://me:secret@h.example/a.nt"], {"https://you:secret@h.example/b.nt": "0" * 64}),
+        (["https://me:secret@h.example/a.nt"], {"https://me:secret@h.example/a.nt": "ftp://me:secret@h.example/SUMS"}),
+        (["https://me:secret@[::1/a.nt"], {}),
+        (["https://me:secret/x@h.example/a.nt"], {}),
+        (["me:secret@h.example/a.nt"], {}),
+    ],
+    ids=["unknown URL", "no checksum", "broken host", "password with a slash", "no scheme"],
+)
+def test_no_message_about_a_url_holds_its_password(tmp_path, urls, sha256):
+    with pytest.raises(ConfigError, match=r"sources\.\w+: ") as caught:
+        fetch_dumps(source(*urls, sha256=sha256), QUICK, tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_url_of_an_endpoint_or_a_server_that_is_refused_is_named_without_its_password():
+    data = {
+        "graph": {"name": "g"},
+        "sources": [{"kind": "sparql", "sparql": {"endpoint": "https://me:secret@h/sparql", "predicates": ["a:b"]}}],
+        "store": {"uri": "neo4j://me:secret@h:7687"},
+    }
+    with pytest.raises(ConfigError, match=r"https://h/sparql.*\n.*neo4j://h:7687") as caught:
+        parse_config(data, Path("g.toml"))
+    assert "secret" not in str(caught.value)
 
 
 def test_one_file_that_fails_keeps_no_other_away_and_every_failure_is_named(server, tmp_path):
@@ -213,6 +241,14 @@ def test_places_of_other_hosts_queries_and_ports_differ():
     ]
     assert len({place_of(url, Path("d")) for url in urls}) == len(urls)
     assert place_of("https://me:pw@a/x.nt#z", Path("d")) == place_of("https://a/x.nt", Path("d"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://me:pw@h/x.nt", "https://me:pw@münchen.example/é x.nt", "http://H:80/a/../x.nt", "http://h/get?file=é.nt"],
+)
+def test_a_place_is_found_again_from_the_url_as_it_is_shown(url):
+    assert place_of(shown_url(url), Path("d")) == place_of(url, Path("d"))
 
 
 @given(st.text(max_size=300), st.text(max_size=60))

@@ -135,6 +135,32 @@ def test_a_body_without_length_arrives_whole(server, target, act):
     assert target.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("drop_after", [250_000, None], ids=["broken", "whole"])
+@pytest.mark.parametrize("accept_ranges", ["bytes", None])
+def test_a_body_that_ends_with_the_connection_is_refused_where_nothing_proves_that_it_is_whole(
+    server, target, drop_after, accept_ranges
+):
+    server.always[DUMP] = Act(
+        no_length=True, ignore_range=True, drop_after=drop_after, headers={"Accept-Ranges": accept_ranges}
+    )
+    with pytest.raises(FetchError, match=r"tells nowhere how long the file is.*Set `sha256` for this URL") as caught:
+        fetch(server, target)
+    assert "of it are here" not in str(caught.value)
+    assert list(target.parent.iterdir()) == []
+    if drop_after is None:
+        assert fetch(server, target, checksum=sha256(CONTENT)).outcome == "fetched"
+    else:
+        with pytest.raises(FetchError, match="gives something else: expected sha256"):
+            fetch(server, target, checksum=sha256(CONTENT))
+
+
+def test_a_416_of_another_length_does_not_prove_the_end(server, target):
+    refusal = Act(status=416, headers={"Content-Range": "bytes */400000"})
+    server.acts[DUMP] = [Act(no_length=True, headers={"Accept-Ranges": None}), refusal]
+    with pytest.raises(FetchError, match="tells nowhere how long the file is"):
+        fetch(server, target)
+
+
 def test_bytes_are_asked_for_as_they_are_and_coded_ones_refused(server, target):
     server.always[DUMP] = Act(headers={"Content-Encoding": "br"})
     with pytest.raises(FetchError, match="coded as br"):

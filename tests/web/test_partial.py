@@ -33,6 +33,21 @@ def test_the_disk_is_looked_at_before_a_byte_is_fetched(server, target, monkeypa
     assert fetch(server, target).outcome == "fetched"
 
 
+def test_what_a_file_that_is_begun_again_takes_up_is_free_for_it(server, target, monkeypatch):
+    def leave(free: int) -> None:
+        free += partial_module.SPARE_BYTES
+        monkeypatch.setattr(partial_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free))
+
+    begin(server, target, 200_000)
+    server.files[DUMP] = OTHER  # another file: If-Range is answered by 200, and the half that is here goes
+    leave(99_999)
+    with pytest.raises(FetchError, match="300,000 bytes are to come"):
+        fetch(server, target)
+    leave(100_000)
+    assert fetch(server, target).outcome == "fetched"
+    assert target.read_bytes() == OTHER
+
+
 _LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
