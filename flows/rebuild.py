@@ -20,7 +20,7 @@ from prefect import Task, flow, serve, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner
 
@@ -105,13 +105,17 @@ def rebuild(
 
 
 def _fetch(config: Config) -> list[list[Path]]:
-    """What each source brought; all sources at the same time, and here: clusters often have no way out."""
+    """What each source brought; all sources at the same time, and here: clusters often have no way out.
+
+    One that fails is told when all have ended: as long as one of them writes, the graph is held.
+    """
     futures = [
         (tasks.pull if section.sparql else tasks.download).submit(config, section)
         if section.sparql or section.urls
         else None
         for section in config.sources
     ]
+    wait([future for future in futures if future])
     return [future.result() if future else [] for future in futures]
 
 
@@ -194,12 +198,22 @@ def main() -> int:
     parser.add_argument("--cron", help='serve a deployment on this schedule, such as "0 3 * * *", until stopped')
     parser.add_argument("--at-a-time", type=int, default=1, help="with --cron: graphs rebuilt at the same time")
     parser.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[])
-    parser.add_argument("--accept", action="store_true", help="serve it this once though checks do not pass")
-    parser.add_argument("--force", action="store_true", help="let a server's store go that somebody else wrote into")
+    parser.add_argument(
+        "--accept", action="store_true", help="serve it this once though checks do not pass; not with --cron"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="let a server's store go that somebody else wrote into; not with --cron"
+    )
     parser.add_argument("--runner", choices=["threads", "dask"], default="threads", help="where the stages run")
     parser.add_argument("--dask-address", default="", help="of a Dask scheduler, such as tcp://HOST:8786")
     parser.add_argument("--dask-workers", type=int, default=0, help="without an address: processes of this machine")
     arguments = parser.parse_args()
+    if arguments.cron and (arguments.accept or arguments.force):
+        parser.error(
+            "--accept and --force are for one run, and --cron starts one after the other. Serve without them, and "
+            "start that one run by hand: the same command without --cron, or "
+            "`prefect deployment run rebuild/rebuild-GRAPH --param accept=true`"
+        )
     names = ("accept", "force", "runner", "dask_address", "dask_workers")
     parameters = {name: getattr(arguments, name) for name in names}
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # a server started for this tells nobody of it

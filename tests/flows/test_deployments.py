@@ -134,6 +134,26 @@ def test_two_configs_of_one_graph_are_not_served_together(tmp_path):
         deploy(configs, [], "0 3 * * *", {})
 
 
+@pytest.mark.parametrize("once", ["--accept", "--force"])
+def test_what_is_for_one_run_is_not_served_every_night(monkeypatch, capsys, tmp_path, once):
+    from flows import rebuild
+
+    command = ["rebuild.py", str(write_small_graph(tmp_path)), "--cron", "0 3 * * *", once]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(rebuild, "serve", lambda *served, **_: pytest.fail(f"served {served[0].parameters}"))
+    with pytest.raises(SystemExit) as ended:
+        rebuild.main()
+    assert ended.value.code == 2
+    assert "--accept and --force are for one run" in (told := capsys.readouterr().err)
+    assert "--param accept=true" in told
+
+
+def test_no_deployment_of_our_file_lets_through_what_does_not_pass():
+    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
+        assert not deployment["parameters"].get("accept")
+        assert not deployment["parameters"].get("force")
+
+
 def test_prefect_deploy_makes_the_deployment_of_our_file(environment):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate

@@ -10,7 +10,7 @@ from mmkg import pipeline
 from mmkg.builds import read_build_manifest, served_version
 from mmkg.builds.lock import hold_graph
 from mmkg.config import read_config
-from mmkg.errors import BuildError, CheckFailed, DumpError
+from mmkg.errors import BuildError, CheckFailed, DumpError, FetchError
 from tests.graph_config import write_small_graph
 from tests.store.neo4j_graphs import shared_server
 
@@ -131,6 +131,33 @@ def test_a_broken_dump_fails_the_flow_at_once_without_waiting_for_retries(prefec
     (message,) = _read_told(tmp_path)
     assert message["outcome"] == "failed"
     assert "freebase.nt" in message["problems"][0]
+
+
+def test_a_source_that_fails_lets_the_graph_go_only_when_all_others_have_ended(monkeypatch, tmp_path):
+    from flows import rebuild, tasks
+
+    ended = []
+
+    class Future:
+        _final_state = None
+
+        def __init__(self, section):
+            self.name = section.name
+
+        def wait(self, timeout=None):
+            ended.append(self.name)
+
+        def result(self):
+            assert sorted(ended) == ["first", "second", "third"]
+            raise FetchError(f"{self.name} failed")
+
+    monkeypatch.setattr(tasks.download, "submit", lambda _, section: Future(section))
+    sections = [f'[[sources]]\nkind = "ntriples"\nname = "{name}"\nurls = ["http://h/{name}.nt"]\n' for name in
+                ("first", "second", "third")]  # fmt: skip
+    path = tmp_path / "x.toml"
+    path.write_text('[graph]\nname = "x"\n' + "".join(sections))
+    with pytest.raises(FetchError, match="first failed"):
+        rebuild._fetch(read_config(path))
 
 
 @pytest.fixture
