@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from mmkg import open_build, pipeline
-from mmkg.builds import served_version, switch_to, version_before
+from mmkg.builds import opened, query_served, serve, served_version, switch_to, version_before
 from mmkg.builds.store_content import open_content
 from mmkg.config import read_config
+from mmkg.errors import OtherBuildServed
+from mmkg.store.neo4j import examine
+from mmkg.store.neo4j.read_back import read_back
 from tests.graph_config import DBPEDIA, write_small_graph
 from tests.servers.neo4j import Neo4jServer
 from tests.store.neo4j_checks import check_holds, run
@@ -61,8 +64,8 @@ def test_a_build_goes_into_the_server_and_a_rollback_takes_it_back(server, confi
     lose_berlin(config_path)
     second = build(config_path, uri)
     check_serves(server, second.folder, tmp_path)
-    with open_build(second.folder) as opened:
-        assert opened.query(CAPITALS).to_pylist() == [{"id": PARIS}]
+    with open_build(second.folder) as graph:
+        assert graph.query(CAPITALS).to_pylist() == [{"id": PARIS}]
     root = first.folder.parent
     report = switch_to(root, version_before(root), back=True)
     assert report is not None
@@ -78,8 +81,8 @@ def test_a_rollback_to_a_version_of_before_the_server_brings_the_server_along(se
     root = first.folder.parent
     switch_to(root, version_before(root), back=True)
     check_serves(server, first.folder, tmp_path)
-    with open_build(root) as opened:
-        assert opened.query(CAPITALS).to_pylist() == [{"id": BERLIN}, {"id": PARIS}]
+    with open_build(root) as graph:
+        assert graph.query(CAPITALS).to_pylist() == [{"id": BERLIN}, {"id": PARIS}]
     assert list(root.glob("*.partial")) == []
 
 
@@ -90,6 +93,46 @@ def test_a_rollback_to_a_version_of_a_server_brings_that_server_back(server, con
     run(server, "MATCH (n) DETACH DELETE n")
     assert switch_to(embedded.folder.parent, first.version).how == "loaded"
     check_serves(server, first.folder, tmp_path)
+
+
+def test_a_question_put_while_the_server_is_switched_is_answered_by_the_version_that_is_served_then(
+    server, config_path, monkeypatch
+):
+    first = build(config_path, f"store.uri={server.uri}")
+    lose_berlin(config_path)
+    second = build(config_path, f"store.uri={server.uri}")
+    root = first.folder.parent
+    serve(root, first.version)  # as it is between the server's switch and that of the pointer
+    threading.Timer(0.5, serve, (root, second.version)).start()
+    assert query_served(root, CAPITALS).to_pylist() == [{"id": PARIS}]
+    monkeypatch.setattr(opened, "_SWITCH_SECONDS", 0.2)
+    with pytest.raises(OtherBuildServed, match="A server holds one version at a time"):
+        query_served(first.folder, CAPITALS)
+    serve(root, first.version)
+    with pytest.raises(OtherBuildServed, match=f"found .* \\(version {second.version}\\)"):
+        query_served(root, CAPITALS)
+
+
+def test_the_pointer_is_switched_with_the_server_and_not_when_all_is_proved(server, config_path, monkeypatch):
+    """What a killed loader leaves once its flip is committed: a server and a pointer that go together."""
+    first = build(config_path, f"store.uri={server.uri}")
+    lose_berlin(config_path)
+    root = first.folder.parent
+    (root / "neo4j.json").unlink()  # so it is read back, before the flip and after it
+    reads = []
+
+    def killed_at_the_second(*arguments, **options):
+        reads.append(served_version(root))
+        if len(reads) == 2:
+            raise KeyboardInterrupt
+        return read_back(*arguments, **options)
+
+    monkeypatch.setattr(examine, "read_back", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        build(config_path, f"store.uri={server.uri}")
+    assert reads[0] == first.version != reads[1]
+    with open_build(root) as graph:
+        assert graph.query(CAPITALS).to_pylist() == [{"id": PARIS}]
 
 
 @contextlib.contextmanager
@@ -131,5 +174,5 @@ def test_a_rollback_to_a_version_of_an_address_that_is_gone_is_served_where_the_
     for version, capitals in ((first, [BERLIN, PARIS]), (second, [PARIS]), (first, [BERLIN, PARIS])):
         switch_to(root, version.version, back=True)
         check_serves(server, version.folder, tmp_path)
-        with open_build(root) as opened:
-            assert [row["id"] for row in opened.query(CAPITALS).to_pylist()] == capitals
+        with open_build(root) as graph:
+            assert [row["id"] for row in graph.query(CAPITALS).to_pylist()] == capitals

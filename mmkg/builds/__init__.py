@@ -2,7 +2,7 @@
 
 from mmkg.builds.cards import make_card
 from mmkg.builds.delivery import switch_to
-from mmkg.builds.opened import Build, Entity, open_build
+from mmkg.builds.opened import Build, Entity, open_build, query_served
 from mmkg.builds.retention import remove_old_versions
 from mmkg.builds.serving import serve, version_before
 from mmkg.builds.versions import (
@@ -22,6 +22,7 @@ __all__ = [
     "list_versions",
     "make_card",
     "open_build",
+    "query_served",
     "read_build_manifest",
     "remove_old_versions",
     "serve",

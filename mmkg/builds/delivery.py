@@ -1,8 +1,9 @@
 """Switching readers to a version: the server's store first, when the graph has one, then the pointer.
 
 A graph whose store is embedded is switched by the pointer alone. With a Neo4j server the order is: the server is
-brought to the version (old or new for its readers, never between), then the pointer. Killed between the two, the next
-`mmkg build` or `mmkg rollback` finds the server there already, writes nothing, and moves the pointer.
+brought to the version (old or new for its readers, never between), then the pointer, at once: proving that the server
+holds what it should may take longer. Killed between the two, the next `mmkg build` or `mmkg rollback` finds the server
+there already, writes nothing, and moves the pointer.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def switch_to(
     back: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    memory_limit: str | None = None,
 ) -> "Neo4jLoadReport | None":
     """Serve a finished version; its server's store, if it has one, holds it before the pointer moves.
 
@@ -51,13 +53,15 @@ def switch_to(
         back: this is a rollback: what was served after `version` is withdrawn, and no build serves it by itself.
         force: let a server's store go that somebody else wrote into.
         progress: told how far a server's load is.
+        memory_limit: of the relational engine; that which the version was built with unless given.
 
     Returns:
         What the server's load did; None for an embedded store.
 
     Raises:
         BuildError: there is no such version, or it did not pass its checks and was not accepted.
-        StoreError: the server cannot be brought to it; it, and the pointer, stay as they were.
+        StoreError: the server cannot be brought to it; it, and the pointer, stay as they were. Or, once both were
+            switched, it was not proved that the server holds just this: somebody else writes into it.
     """
     if version not in list_versions(root):
         raise BuildError(unknown_name(f"version of {root.name}", version, list_versions(root)))
@@ -68,27 +72,27 @@ def switch_to(
             "Nothing was changed. `mmkg build --accept` makes and serves what its dumps give."
         )
     store = store or store_now(root, version)
-    report = _load_server(root, version, store, force=force, progress=progress)
-    serve(root, version, store, back=back)
+
+    def switch() -> None:
+        serve(root, version, store, back=back)
+
+    report = None
+    if not store.is_embedded:
+        from mmkg.store.neo4j import load_neo4j
+
+        others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
+        with open_content(root / version, root) as content:
+            report = load_neo4j(
+                content,
+                store,
+                graph=manifest.graph,
+                version=version,
+                previous=[other for other in others if (other / "content.json").exists()],
+                hint=root / WATERMARK,
+                force=force,
+                progress=progress,
+                served=switch,
+                memory_limit=memory_limit or manifest.config["graph"]["memory_limit"],
+            )
+    switch()
     return report
-
-
-def _load_server(
-    root: Path, version: str, store: StoreConfig, *, force: bool, progress: Progress | None
-) -> "Neo4jLoadReport | None":
-    if store.is_embedded:
-        return None
-    from mmkg.store.neo4j import load_neo4j
-
-    others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
-    with open_content(root / version, root) as content:
-        return load_neo4j(
-            content,
-            store,
-            graph=read_build_manifest(root / version).graph,
-            version=version,
-            previous=[other for other in others if (other / "content.json").exists()],
-            hint=root / WATERMARK,
-            force=force,
-            progress=progress,
-        )

@@ -1,6 +1,7 @@
 """A finished build, opened to be asked: its tables, its store, its entities by name, its subgraphs."""
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from mmkg.builds.serving import store_of
-from mmkg.builds.versions import find_build_folder, read_build_manifest
+from mmkg.builds.versions import BUILD_MANIFEST, find_build_folder, read_build_manifest
 from mmkg.config import StoreConfig
-from mmkg.errors import NotFound, unknown_name
+from mmkg.errors import NotFound, OtherBuildServed, unknown_name
 from mmkg.shards import open_table
 from mmkg.store import CypherStore, open_embedded
 from mmkg.subgraphs import Adjacency, Direction, Subgraph, expand, open_adjacency
+
+_SWITCH_SECONDS = 10.0  # from the server's switch to that of the pointer
+_POLL_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,32 @@ class Entity:
 def open_build(where: str | Path, version: str | None = None) -> "Build":
     """Open a finished build to ask it; see :func:`find_build_folder` for what `where` can be."""
     return Build(find_build_folder(where, version))
+
+
+def query_served(where: str | Path, cypher: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+    """Ask the version that is served in Cypher; if readers are switched to another meanwhile, that one.
+
+    A server holds one version at a time, and `Build.query` asks one version only: a question that was put while a new
+    one came in fails there, and is put again here.
+
+    Args:
+        where: as for `open_build`; a version's own folder is never left for another.
+        cypher: a reading query.
+        parameters: values of its ``$names``.
+
+    Raises:
+        OtherBuildServed: the server serves a version that the pointer does not come to name.
+    """
+    until = time.monotonic() + _SWITCH_SECONDS
+    while True:
+        with open_build(where) as build:
+            try:
+                return build.query(cypher, parameters)
+            except OtherBuildServed:
+                while find_build_folder(where) == build.folder:  # the server is switched just before the pointer
+                    if time.monotonic() > until or (Path(where) / BUILD_MANIFEST).exists():
+                        raise
+                    time.sleep(_POLL_SECONDS)
 
 
 class Build:

@@ -5,11 +5,13 @@ The last step of a build, and the only one after which readers see anything else
 
 import dataclasses
 import datetime
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmkg.builds.check_report import CheckReport
 from mmkg.builds.checks import run_checks
 from mmkg.builds.delivery import Progress, switch_to
 from mmkg.builds.retention import remove_old_versions
@@ -24,6 +26,7 @@ from mmkg.builds.versions import (
 from mmkg.config import Config
 from mmkg.errors import CheckFailed
 from mmkg.shards import StageResult, digest
+from mmkg.web import shown_config
 
 if TYPE_CHECKING:
     from mmkg.store.neo4j import Neo4jLoadReport
@@ -67,6 +70,9 @@ def publish(
         StoreError: the server cannot be brought to the version; the previous one keeps being served.
     """
     root = config.graph.folder
+    switch = functools.partial(
+        switch_to, root, store=config.store, force=force, progress=progress, memory_limit=config.graph.memory_limit
+    )
     digests = {name: result.stage.digest for name, result in stages.items()}
     counts = {name: result.manifest.counts for name, result in stages.items()}
     build_digest = digest(digests)
@@ -75,22 +81,17 @@ def publish(
     withdrawn = not accept and read_served(root).is_withdrawn(build_digest)
     if before and (before.digest == build_digest or withdrawn):
         if withdrawn:
-            logger.warning(
-                "%s keeps being served: what the dumps give was rolled back. `mmkg build --accept` serves it again.",
-                before.version,
-            )
+            why = "what the dumps give was rolled back. `mmkg build --accept` serves it again."
+            logger.warning("%s keeps being served: %s", before.version, why)
         else:
             logger.info("nothing has changed: %s keeps being served", before.version)
-        delivery = switch_to(root, before.version, config.store, force=force, progress=progress)
-        results = tuple(stages.values())
-        folder = root / before.version
         return BuildReport(
-            folder=folder,
+            folder=root / before.version,
             version=before.version,
             unchanged=True,
             withdrawn=withdrawn,
-            results=results,
-            delivery=delivery,
+            results=tuple(stages.values()),
+            delivery=switch(before.version),
         )
     report, checks_folder = run_checks(config, root, stages["graph"].folder, build_digest, counts, before)
     version = _find_version(root, build_digest) or _next_version(root, build_digest)
@@ -102,20 +103,17 @@ def publish(
         stages=digests,
         counts=counts,
         source_names=config.source_names,
-        config=config.model_dump(mode="json", exclude={"notify"}),  # a hook's address may be a secret
+        config=shown_config(config),
         problems=report.problems,
         accepted=report.problems if accept else (),
     )
     parts = [(name, result.folder) for name, result in stages.items()]
     folder = write_version(root, manifest, [*parts, ("checks", checks_folder)])
     if not manifest.may_be_served:
-        kept = f"{served} keeps being served" if served else "nothing is served yet"
-        lines = [f"{folder} is built but does not pass its checks; {kept}:", *report.problems]
-        lines.append("Mend what is wrong, change the limits, or serve it this once: mmkg build --accept")
-        raise CheckFailed("\n".join(lines), report, folder)
+        raise _stopped(report, folder, served)
     for problem in manifest.accepted:
         logger.warning("accepted: %s", problem)
-    delivery = switch_to(root, version, config.store, force=force, progress=progress)
+    delivery = switch(version)
     removed = remove_old_versions(root, keep=config.graph.keep_builds)
     return BuildReport(
         folder=folder,
@@ -125,6 +123,14 @@ def publish(
         removed_versions=tuple(removed),
         delivery=delivery,
     )
+
+
+def _stopped(report: CheckReport, folder: Path, served: str | None) -> CheckFailed:
+    """The error for a version that its checks keep from being served."""
+    kept = f"{served} keeps being served" if served else "nothing is served yet"
+    lines = [f"{folder} is built but does not pass its checks; {kept}:", *report.problems]
+    lines.append("Mend what is wrong, change the limits, or serve it this once: mmkg build --accept")
+    return CheckFailed("\n".join(lines), report, folder)
 
 
 def _find_version(root: Path, build_digest: str) -> str | None:

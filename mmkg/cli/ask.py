@@ -56,7 +56,7 @@ def query(
     Example: mmkg query builds/atlas 'MATCH (a:Entity)-[r]->(b) WHERE a.label = $label RETURN type(r), b.label'
     --param label=France
     """
-    from mmkg.builds import open_build
+    from mmkg.builds import open_build, query_served
     from mmkg.store.dates import dates_as_text
 
     writers = {"table": _write_table, "json": _write_json, "csv": _write_csv, "parquet": _write_parquet}
@@ -66,9 +66,13 @@ def query(
     if form == "parquet" and output is None:
         raise ConfigError("--format parquet needs --output FILE")
     text = sys.stdin.read() if cypher == "-" else cypher
-    with open_build(build, version) as opened:
-        result = dates_as_text(opened.query(text, _parameters(param or [])))
-    writers[form](result, output)
+    parameters = _parameters(param or [])
+    if version is None:
+        result = query_served(build, text, parameters)
+    else:
+        with open_build(build, version) as opened:
+            result = opened.query(text, parameters)
+    writers[form](dates_as_text(result), output)
 
 
 def _write_table(result: Any, output: Path | None) -> None:
