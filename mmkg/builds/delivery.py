@@ -2,8 +2,8 @@
 
 A graph whose store is embedded is switched by the pointer alone. With a Neo4j server the order is: the server is
 brought to the version (old or new for its readers, never between), then the pointer, at once: proving that the server
-holds what it should may take longer. Killed between the two, the next `mmkg build` or `mmkg rollback` finds the server
-there already, writes nothing, and moves the pointer.
+holds what it should may take longer. Killed between the two, the same command again finds the server there already,
+writes nothing, and moves the pointer.
 """
 
 from collections.abc import Callable

@@ -78,8 +78,9 @@ def publish(
     build_digest = digest(digests)
     served = served_version(root)
     before = read_build_manifest(root / served) if served else None
-    withdrawn = not accept and read_served(root).is_withdrawn(build_digest)
-    if before and (before.digest == build_digest or withdrawn):
+    is_served = before is not None and before.digest == build_digest
+    withdrawn = not accept and not is_served and read_served(root).is_withdrawn(build_digest)
+    if before and (is_served or withdrawn):
         if withdrawn:
             why = "what the dumps give was rolled back. `mmkg build --accept` serves it again."
             logger.warning("%s keeps being served: %s", before.version, why)
@@ -94,7 +95,10 @@ def publish(
             delivery=switch(before.version),
         )
     report, checks_folder = run_checks(config, root, stages["graph"].folder, build_digest, counts, before)
-    version = _find_version(root, build_digest) or _next_version(root, build_digest)
+    known = _find_version(root, build_digest)
+    if report.problems and not accept and known and read_build_manifest(root / known).may_be_served:
+        raise _stopped(report, root / known, served)  # it was served once, and a rollback may still go back to it
+    version = known or _next_version(root, build_digest)
     manifest = BuildManifest(
         graph=config.graph.name,
         version=version,

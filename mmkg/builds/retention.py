@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from mmkg.builds.serving import read_served
+from mmkg.builds.serving import earlier_versions
 from mmkg.builds.versions import (
     BUILD_MANIFEST,
     BuildManifest,
@@ -134,7 +134,7 @@ def _kept_versions(root: Path, keep: int) -> list[str]:
     stopped_since = [version for version in versions if not good or version > good[-1]]
     kept = {*good[-keep:], *stopped_since[-keep:], served}
     if keep > 1 and served is not None:
-        kept |= {*[version for version in read_served(root).versions[:-1] if version in versions][-1:]}
+        kept |= {*earlier_versions(root)[-1:]}
     return [version for version in versions if version in kept]
 
 

@@ -64,14 +64,20 @@ def read_served(root: Path) -> Served:
     return dataclasses.replace(served, versions=(*earlier, now))
 
 
+def earlier_versions(root: Path) -> list[str]:
+    """The versions that a rollback may go back to, in the order in which they were served."""
+    there = set(list_versions(root))
+    earlier = [version for version in read_served(root).versions[:-1] if version in there]
+    return [version for version in earlier if read_build_manifest(root / version).may_be_served]
+
+
 def version_before(root: Path) -> str:
     """Name of the version that was served before the one that is served now: what a rollback goes to.
 
     Raises:
         BuildError: there is none, or it is no longer there.
     """
-    there = set(list_versions(root))
-    earlier = [version for version in read_served(root).versions[:-1] if version in there]
+    earlier = earlier_versions(root)
     if not earlier:
         raise BuildError(f"{root}: no version before {served_version(root) or 'the first build'} to roll back to.")
     return earlier[-1]
@@ -108,16 +114,16 @@ def serve(root: Path, version: str, store: StoreConfig | None = None, *, back: b
 def _after(root: Path, version: str, store: StoreConfig | None, *, back: bool) -> Served:
     """The record once `version` is served."""
     served, there = read_served(root), set(list_versions(root))
-    withdrawn = {name: digest for name, digest in served.withdrawn.items() if name != version}
-    if back and version in served.versions:
-        position = served.versions.index(version)
-        left = [name for name in served.versions[position + 1 :] if name in there]
+    manifest = read_build_manifest(root / version)
+    withdrawn = {name: digest for name, digest in served.withdrawn.items() if digest != manifest.digest}
+    versions = [name for name in served.versions if name in there and name != version]
+    if back:  # to one that was served: what came after it; to another one: what is newer
+        order = served.versions if version in served.versions else sorted([*served.versions, version])
+        left = [name for name in versions if order.index(name) > order.index(version)]
         withdrawn |= {name: read_build_manifest(root / name).digest for name in left}
-        versions = served.versions[: position + 1]
-    else:
-        versions = (*(name for name in served.versions if name != version), version)
+        versions = [name for name in versions if name not in left]
     stores = {name: settings for name, settings in served.stores.items() if name in there and name != version}
     settings = None if store is None else store.model_dump(mode="json")
-    if settings is not None and settings != read_build_manifest(root / version).config.get("store"):
+    if settings is not None and settings != manifest.config.get("store"):
         stores[version] = settings
-    return Served(versions=tuple(name for name in versions if name in there), withdrawn=withdrawn, stores=stores)
+    return Served(versions=(*versions, version), withdrawn=withdrawn, stores=stores)

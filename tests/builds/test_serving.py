@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,32 @@ def test_what_is_newer_than_the_version_gone_back_to_is_not_gone_back_to(root: P
     serve(root, one, back=True)
     serve(root, three)
     assert version_before(root) == one
+
+
+def test_a_rollback_to_a_version_that_is_not_in_the_record_withdraws_what_is_newer(root: Path) -> None:
+    one, two, three = (add_version(root, number) for number in (1, 2, 3))
+    serve(root, one)
+    serve(root, two)
+    serve(root, one, back=True)
+    serve(root, three)
+    serve(root, two, back=True)
+    assert read_served(root).withdrawn == {three: "digest 3"}
+    assert version_before(root) == one
+    serve(root, three, back=True)  # and forwards again: nothing is newer
+    assert read_served(root).withdrawn == {}
+    assert version_before(root) == two
+
+
+def test_what_is_served_again_under_another_name_is_not_withdrawn_any_more(root: Path) -> None:
+    one, two = add_version(root, 1), add_version(root, 2)
+    serve(root, one)
+    serve(root, two)
+    serve(root, one, back=True)
+    shutil.rmtree(root / two)
+    path = root / add_version(root, 3) / BUILD_MANIFEST
+    path.write_text(path.read_text().replace("digest 3", "digest 2"))
+    serve(root, path.parent.name)
+    assert not read_served(root).is_withdrawn("digest 2")
 
 
 def test_a_graph_of_before_the_record_goes_by_numbers(root: Path) -> None:
@@ -162,3 +189,21 @@ def test_a_version_that_its_checks_stopped_is_not_gone_to_either(tmp_path: Path)
         switch_to(root, stopped, back=True)
     assert served_version(root) == first.version
     assert json.loads((root / RECORD).read_text())["versions"] == [first.version]
+
+
+def test_a_version_that_was_served_can_be_gone_back_to_though_its_checks_would_stop_it_now(tmp_path: Path) -> None:
+    config = write_small_graph(tmp_path)
+    root = config.parent / "builds" / "small"
+    dump = tmp_path / "dbpedia.nt"
+    whole = dump.read_text(encoding="utf-8")
+    dump.write_text("".join(line for line in whole.splitlines(True) if "capital" not in line), encoding="utf-8")
+    small = build(tmp_path)
+    dump.write_text(whole, encoding="utf-8")
+    large = build(tmp_path)
+    dump.write_text("".join(line for line in whole.splitlines(True) if "capital" not in line), encoding="utf-8")
+    with pytest.raises(CheckFailed, match="max_triples_lost") as stopped:
+        build(tmp_path, "checks.max_triples_lost=0.1")
+    assert stopped.value.folder == small.folder
+    assert (served_version(root), version_before(root)) == (large.version, small.version)
+    switch_to(root, small.version, back=True)
+    assert served_version(root) == small.version

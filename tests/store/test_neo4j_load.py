@@ -10,11 +10,12 @@ import pytest
 from mmkg.errors import StoreError
 from mmkg.store.content import Content
 from mmkg.store.migrations import read_migrations, run_migrations
-from mmkg.store.neo4j import served
+from mmkg.store.neo4j import examine, served
 from mmkg.store.neo4j.flip import Flipped, check_heap, flip, parse_bytes
 from mmkg.store.neo4j.lanes import BatchSize
 from mmkg.store.neo4j.load import load_neo4j
 from mmkg.store.neo4j.lock import LoaderLock, commit_number
+from mmkg.store.neo4j.read_back import ReadBack, read_back
 from mmkg.store.neo4j.reader import open_neo4j
 from tests.servers.neo4j import Neo4jServer
 from tests.store.graphs import Graph
@@ -111,6 +112,22 @@ def test_a_version_of_the_same_content_gives_the_store_its_name_and_nothing_else
     check_holds(server, first, tmp_path)
     report = load(first, version="0002")
     assert (report.how, report.proof) == ("unchanged", "marks")
+
+
+def test_that_the_build_is_served_is_told_before_it_is_read_back(
+    server: Neo4jServer, load: Load, first: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the answer to a flip's commit was lost: readers have the new build, and a proof takes long."""
+    load(first)
+    told: list[str] = []
+
+    def read(*arguments: Any, **options: Any) -> ReadBack:
+        told.append("read")
+        return read_back(*arguments, **options)
+
+    monkeypatch.setattr(examine, "read_back", read)
+    load(first, hint=None, served=lambda: told.append("served"))
+    assert told == ["served", "read"]
 
 
 @pytest.mark.parametrize("hint", ["kept", "lost"])

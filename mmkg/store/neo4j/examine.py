@@ -49,7 +49,7 @@ class Job:
     hint: Path | None
     force: bool
     progress: Progress
-    served: Callable[[], None] | None
+    served: Callable[[], None] | None = None
     work: Path
     memory_limit: str
 

@@ -214,6 +214,8 @@ class _Load:
     # --- a graph is served -------------------------------------------------------------------------------------------
 
     def _update(self, state: StoreState) -> Neo4jLoadReport | None:
+        if (state.build, state.graph) == (self._build, self._job.graph) and self._job.served is not None:
+            self._job.served()  # of a commit whose answer was lost, or whose loader was killed, nobody was told
         with self._tally.timed("look"):
             found = examine_served(self._job, state)
         if found is None:
