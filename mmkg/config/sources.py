@@ -43,7 +43,7 @@ class SparqlConfig(Section):
     """A larger answer is cut off, and its range cut in two."""
     max_age_hours: float = Field(default=20, ge=0)
     """A finished pull that began less than so long ago is used again."""
-    max_resume_hours: float = Field(default=24, ge=0)
+    max_resume_hours: float = Field(default=48, ge=0)
     """A pull that was killed is gone on with if it began less than so long ago, and is begun anew otherwise."""
 
     @field_validator("endpoint")

@@ -254,7 +254,8 @@ class Exchange:
             self.part.restart(None)
             raise Refused(
                 f"sent {size:,} bytes and closed the connection, and tells nowhere how long the file is: one that was "
-                "cut would look the same. Set `sha256` for this URL, or fetch the file by hand and name it in `paths`"
+                "cut would look the same. Set `sha256` for the dump's URL to its digest, or fetch the file by hand and "
+                "name it in `paths`"
             )
 
     def _ask_for_more(self, address: str) -> tuple[bool, bool]:

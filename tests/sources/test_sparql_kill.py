@@ -20,6 +20,7 @@ from mmkg.errors import FetchError
 from mmkg.sources.sparql import pull
 from mmkg.sources.sparql.ledger import LEDGER_FILE
 from tests.servers.lying_sparql import LyingServer, Question, Reply, lying_server
+from tests.sources.sparql_pulls import statements_in
 
 P = "http://a/p"
 # Imports once, and then becomes one pull after the other: a line of JSON in, the pull's process id out.
@@ -154,13 +155,14 @@ def test_what_changed_while_the_pull_lay_dead_is_pulled_again(server: LyingServe
     report = pull(config_of(server), tmp_path)
     undisturbed = pull(config_of(server), tmp_path / "undisturbed")
     assert report.statements == 315
-    assert report.resumed == 0
+    assert report.resumed == 11  # the first page lost five
     assert [file.read_bytes() for file in report.files] == [file.read_bytes() for file in undisturbed.files]
 
 
-def _load_items(server: LyingServer, value: str, node: str = "nodeID://b1") -> None:
+def _load_items(server: LyingServer, value: str, node: str = "nodeID://b1", first: str = "first") -> None:
     """The same keys and counts for every value; item 50, on the sixth page, has a blank node as Virtuoso names it."""
     lines = [f'<http://a/item_{n:03d}> <{P}> "{value} {n}" .' for n in range(300)]
+    lines[0] = f'<http://a/item_000> <{P}> "{first}" .'
     lines[50] = f"<http://a/item_050> <{P}> <{node}> ."
     server.load("\n".join(lines).encode())
 
@@ -174,11 +176,35 @@ def test_an_endpoint_that_was_loaded_anew_while_the_pull_lay_dead_is_pulled_anew
     _load_items(server, *after)
     with caplog.at_level(logging.WARNING):
         report = pull(config_of(server), tmp_path)
-    assert "is not what it was at" in caplog.text
+    assert "when a killed pull began, there changed: " in caplog.text
     assert "all is pulled anew" in caplog.text
     undisturbed = pull(config_of(server), tmp_path / "undisturbed")
     assert (report.statements, report.resumed) == (300, 0)
     assert [file.read_bytes() for file in report.files] == [file.read_bytes() for file in undisturbed.files]
+
+
+def test_a_single_page_that_changed_is_pulled_again_alone(
+    server: LyingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _load_items(server, "value")
+    _pull_half(server, tmp_path, connections=1)
+    _load_items(server, "value", first="other")
+    with caplog.at_level(logging.WARNING):
+        report = pull(config_of(server), tmp_path)
+    assert "that is pulled again" in caplog.text
+    assert (report.statements, report.resumed) == (300, 11)
+    assert sum('"other"' in line for line in statements_in(report)) == 1
+
+
+def test_a_page_that_comes_again_without_some_rows_is_not_taken_for_one_that_changed(
+    server: LyingServer, tmp_path: Path
+) -> None:
+    _pull_half(server, tmp_path)
+    server.lie = lambda question: Reply(question.with_rows(question.rows[1:])) if question.kind == "page" else None
+    with pytest.raises(FetchError, match=r"does not come again \(.*statements where it counts"):
+        pull(config_of(server), tmp_path)
+    server.lie = lambda question: None
+    assert pull(config_of(server), tmp_path).resumed == 12
 
 
 def test_a_page_that_does_not_come_again_stops_the_pull_and_nothing_is_lost(
@@ -197,7 +223,7 @@ def _began(hours_ago: float) -> str:
 
 
 @pytest.mark.parametrize(
-    ("hours", "settings", "resumed"), [(23, {}, 12), (25, {}, 0), (25, {"max_resume_hours": 26}, 12)]
+    ("hours", "settings", "resumed"), [(47, {}, 12), (49, {}, 0), (49, {"max_resume_hours": 50}, 12)]
 )
 def test_a_killed_pull_is_gone_on_with_for_so_many_hours_since_it_began(
     server: LyingServer, tmp_path: Path, hours: float, settings: dict[str, float], resumed: int

@@ -143,7 +143,9 @@ def test_a_body_that_ends_with_the_connection_is_refused_where_nothing_proves_th
     server.always[DUMP] = Act(
         no_length=True, ignore_range=True, drop_after=drop_after, headers={"Accept-Ranges": accept_ranges}
     )
-    with pytest.raises(FetchError, match=r"tells nowhere how long the file is.*Set `sha256` for this URL") as caught:
+    with pytest.raises(
+        FetchError, match=r"tells nowhere how long the file is.*Set `sha256` for the dump's URL"
+    ) as caught:
         fetch(server, target)
     assert "of it are here" not in str(caught.value)
     assert list(target.parent.iterdir()) == []

@@ -55,7 +55,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            (folder / HOLDER_FILE).unlink()
+            (folder / HOLDER_FILE).unlink(missing_ok=True)
             fcntl.flock(handle, fcntl.LOCK_UN)  # also for a child that was forked meanwhile and has the handle too
     finally:
         os.close(handle)

@@ -13,29 +13,31 @@ from mmkg.sources.sparql.tree import Node, Tree
 from mmkg.sources.sparql.work import Worker
 
 
-def find_changed_page(worker: Worker, tree: Tree) -> Node | None:
+def find_changed_pages(worker: Worker, tree: Tree) -> tuple[list[Node], bool]:
     """Fetch some pages of a killed pull again: the first, the middle and the last, and of those with blank nodes too.
 
     Returns:
-        one that is not what it was, or None.
+        those that are not what they were; and whether the endpoint must have been loaded anew: half of them or more, or
+        one with blank nodes, whose names hold for one load only.
 
     Raises:
         FetchError: one of them does not come any more.
     """
     pages = [leaf for leaf in tree.leaves() if leaf.page_sha256 is not None]
     blanks = [leaf for leaf in pages if leaf.page_has_blanks]
-    looked_at = [some[place] for some in (pages, blanks) if some for place in (0, len(some) // 2, -1)]
-    for page in dict.fromkeys(looked_at):
+    looked_at = {some[place]: None for some in (pages, blanks) if some for place in (0, len(some) // 2, -1)}
+    changed = []
+    for page in looked_at:
         try:
             if not worker.is_as_pulled(page):
-                return page
+                changed.append(page)
         except (RequestFailed, BrokenAnswer) as error:
             raise FetchError(
                 f"{worker.endpoint.url}: {tree.describe(page)} was pulled and does not come again ({error}), so that "
-                "it is not known whether it has changed. Start again later: the pull goes on from here; or remove "
-                f"{worker.folder} to begin anew."
+                "it is not known whether it has changed. Start again later: the pull goes on from here, until "
+                f"max_resume_hours after its beginning; or remove {worker.folder} to begin anew."
             ) from error
-    return None
+    return changed, 2 * len(changed) >= max(1, len(looked_at)) or any(page.page_has_blanks for page in changed)
 
 
 def find_changes(worker: Worker, tree: Tree) -> tuple[int, list[tuple[Node, int]]]:
@@ -63,7 +65,8 @@ def _look_at(worker: Worker, tree: Tree, node: Node) -> tuple[int, list[tuple[No
         if not node.children:
             raise FetchError(
                 f"{worker.endpoint.url}: {tree.describe(node)} was pulled and cannot be counted again ({error}), so "
-                "that it is not proved that nothing has changed. Start again later: the pull goes on from here."
+                "that it is not proved that nothing has changed. Start again later: the pull goes on from here, until "
+                "max_resume_hours after its beginning."
             ) from error
         below = [_look_at(worker, tree, child) for child in node.children]
         return sum(count for count, _ in below), [change for _, changed in below for change in changed]

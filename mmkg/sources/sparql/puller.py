@@ -27,7 +27,7 @@ from mmkg.sources.sparql.ledger import (
     write_result,
 )
 from mmkg.sources.sparql.presets import limits_of
-from mmkg.sources.sparql.proof import find_changed_page, find_changes
+from mmkg.sources.sparql.proof import find_changed_pages, find_changes
 from mmkg.sources.sparql.queries import ORDER_QUERY
 from mmkg.sources.sparql.selection import Selection
 from mmkg.sources.sparql.selections import selections_of
@@ -103,6 +103,9 @@ def _pull_held(config: SparqlConfig, folder: Path, progress: Progress | None) ->
     result = {"settings": settings, "started": ledger.started, **asked, **facts, "parts": parts_info}
     write_result(folder, result)
     ledger.remove()
+    if 0 < config.max_age_hours * 3600 <= report.seconds:
+        took = f"took {report.seconds / 3600:.1f} h, no less than max_age_hours"
+        logger.warning("%s: the pull %s: the next build pulls all of it again. Set that to more.", endpoint.url, took)
     return replace(report, files=tuple(folder / part["name"] for part in parts_info))
 
 
@@ -117,16 +120,20 @@ def _pull(
     worker = Worker(config, limits_of(config), endpoint, tree, ledger)
     resumed = _replay(tree, ledger)
     _check_order(endpoint)
-    if (changed := find_changed_page(worker, tree)) is not None:
-        logger.warning(
-            "%s: %s is not what it was at %s, when the pull that did not come to its end began; all is pulled anew",
-            endpoint.url,
-            tree.describe(changed),
-            ledger.started,
-        )
+    changed, is_reloaded = find_changed_pages(worker, tree)
+    if changed:
+        where = "; ".join(tree.describe(page) for page in changed)
+        what = "all is pulled anew" if is_reloaded else "that is pulled again"
+        since = f"since {ledger.started}, when a killed pull began"
+        logger.warning("%s: %s, there changed: %s; %s", endpoint.url, since, where, what)
+    if is_reloaded:
         ledger.begin_anew()
         tree, resumed = Tree(selections), 0
         worker = Worker(config, limits_of(config), endpoint, tree, ledger)
+    else:
+        for page in changed:
+            _take(tree, ledger, {"step": "again", "range": page.range.range_id, "rows": page.page_rows})
+            resumed -= 1
     for round_number in range(MAX_ROUNDS + 1):
         _work_off(worker, tree, ledger, progress)
         total, changes = find_changes(worker, tree)

@@ -202,10 +202,13 @@ class Worker:
         """Fetch a page again, and compare it with the one on disk.
 
         Raises:
-            RequestFailed: it does not come.
+            RequestFailed: it does not come, or not whole.
             BrokenAnswer: it comes as no statements.
+            FetchError: it has another number of statements, and cannot be counted.
         """
         lines = dict.fromkeys(row.line for row in self._rows(node))
+        if len(lines) != node.page_rows and number_of(self._one_row_of_count(node), COUNT) == node.page_rows:
+            raise RequestFailed("partial", f"{len(lines):,} statements where it counts {node.page_rows:,}")
         return [line.encode() + b"\n" for line in lines] == list(self._ledger.read_page(node.range.range_id))
 
     def _one_row_of_count(self, node: Node) -> Mapping[str, Mapping[str, str]]:
@@ -214,7 +217,8 @@ class Worker:
         except (RequestFailed, BrokenAnswer) as error:
             raise FetchError(
                 f"{self.endpoint.url}: {self._tree.describe(node)} gave another number of statements than it had "
-                f"counted, and cannot be counted again ({error}). Start again later: the pull goes on from here."
+                f"counted, and cannot be counted again ({error}). Start again later: the pull goes on from here, "
+                "until max_resume_hours after its beginning."
             ) from error
 
     def _cut_page(self, node: Node, rows: int, lines: int, declared: int) -> Entry:
