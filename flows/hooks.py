@@ -22,6 +22,8 @@ from mmkg.errors import CheckFailed, ConfigError, MmkgError
 
 logger = logging.getLogger(__name__)
 
+_WITHDRAWN = "what the dumps give was rolled back, so it is not served again; `mmkg build --accept` serves it"
+
 
 @dataclasses.dataclass(kw_only=True)
 class Course:
@@ -70,7 +72,7 @@ def make_message(course: Course, flow_run: FlowRun, state: State[Any]) -> Rebuil
             seconds=seconds,
             counts=_counts(manifest.counts),
             difference=course.difference,
-            problems=() if report.unchanged else manifest.accepted,
+            problems=(_WITHDRAWN,) if report.withdrawn else () if report.unchanged else manifest.accepted,
         )
     folder = error.folder if isinstance(error, CheckFailed) else None
     return RebuildMessage(

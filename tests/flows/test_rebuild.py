@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mmkg import pipeline
-from mmkg.builds import read_build_manifest, served_version
+from mmkg.builds import read_build_manifest, served_version, switch_to
 from mmkg.builds.lock import hold_graph
 from mmkg.config import read_config
 from mmkg.errors import BuildError, CheckFailed, DumpError, FetchError
@@ -90,6 +90,12 @@ def test_a_version_that_does_not_pass_fails_the_run_with_the_table_and_is_served
     assert "triples" in told[1]["difference"]
     assert "checks.max_triples_lost" in told[1]["problems"][0]
     assert told[2]["problems"] == told[1]["problems"]
+
+    switch_to(root, good, back=True)
+    assert rebuild(config) == str(root / good)
+    told = _read_told(tmp_path)[-1]
+    assert (told["outcome"], told["version"]) == ("unchanged", good)
+    assert "rolled back, so it is not served again" in told["text"]
 
 
 def test_a_server_is_brought_to_the_version_and_its_load_is_shown(
