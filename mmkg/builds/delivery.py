@@ -76,23 +76,22 @@ def switch_to(
     def switch() -> None:
         serve(root, version, store, back=back)
 
-    report = None
-    if not store.is_embedded:
-        from mmkg.store.neo4j import load_neo4j
+    if store.is_embedded:
+        switch()
+        return None
+    from mmkg.store.neo4j import load_neo4j
 
-        others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
-        with open_content(root / version, root) as content:
-            report = load_neo4j(
-                content,
-                store,
-                graph=manifest.graph,
-                version=version,
-                previous=[other for other in others if (other / "content.json").exists()],
-                hint=root / WATERMARK,
-                force=force,
-                progress=progress,
-                served=switch,
-                memory_limit=memory_limit or manifest.config["graph"]["memory_limit"],
-            )
-    switch()
-    return report
+    others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
+    with open_content(root / version, root) as content:
+        return load_neo4j(
+            content,
+            store,
+            graph=manifest.graph,
+            version=version,
+            previous=[other for other in others if (other / "content.json").exists()],
+            hint=root / WATERMARK,
+            force=force,
+            progress=progress,
+            served=switch,
+            memory_limit=memory_limit or manifest.config["graph"]["memory_limit"],
+        )

@@ -118,8 +118,10 @@ def test_that_the_build_is_served_is_told_before_it_is_read_back(
     server: Neo4jServer, load: Load, first: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the answer to a flip's commit was lost: readers have the new build, and a proof takes long."""
-    load(first)
     told: list[str] = []
+    load(first, served=lambda: told.append("loaded"))
+    assert told.pop() == "loaded"
+    assert told == []
 
     def read(*arguments: Any, **options: Any) -> ReadBack:
         told.append("read")

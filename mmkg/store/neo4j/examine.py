@@ -67,6 +67,11 @@ class Job:
         build = self.content.digest.total
         write_hint(self.hint, Hint(uri=self.config.uri, database=self.config.database, build=build, mark=mark))
 
+    def tell_served(self) -> None:
+        """Tell who asked for it that the server's readers get the build now."""
+        if self.served is not None:
+            self.served()
+
     def read(self, model: StoreModel, vectors: tuple[str, ...]) -> ReadBack:
         """Read all that the server holds."""
         return read_back(

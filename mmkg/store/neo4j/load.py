@@ -51,7 +51,7 @@ from mmkg.store.neo4j.flip import check_heap, flip, write_state
 from mmkg.store.neo4j.hint import remove_hint
 from mmkg.store.neo4j.lanes import BatchSize, Lanes
 from mmkg.store.neo4j.local import ENGINE_ERRORS, explain_local
-from mmkg.store.neo4j.lock import LoaderLock, commit_number, take_over
+from mmkg.store.neo4j.lock import LoaderLock, commits_between, take_over
 from mmkg.store.neo4j.read_back import Foreign, ReadBack, has_constraint
 from mmkg.store.neo4j.report import Neo4jLoadReport, Tally, Told
 from mmkg.store.neo4j.state import FORMAT, IMPORTED, LOADING, READY, StoreState, read_state
@@ -89,8 +89,8 @@ def load_neo4j(
         hint: file in which this function remembers the server's mark after its last write.
         force: what somebody else wrote is removed, and a graph of another name replaced.
         progress: told what is being done, how many rows of it are done, and how many there are.
-        served: called as soon as the server's readers get the build, which may be long before it is also proved; more
-            than once where it had to be written more than once.
+        served: called as soon as the server's readers get the build, which may be long before it is also proved, or
+            when it is found that they do; in any case before this function returns, and maybe more than once.
         work_folder: for what is read back; a folder beside the content unless given. It is removed.
         memory_limit: of the relational engine.
 
@@ -214,13 +214,14 @@ class _Load:
     # --- a graph is served -------------------------------------------------------------------------------------------
 
     def _update(self, state: StoreState) -> Neo4jLoadReport | None:
-        if (state.build, state.graph) == (self._build, self._job.graph) and self._job.served is not None:
-            self._job.served()  # of a commit whose answer was lost, or whose loader was killed, nobody was told
+        is_ours = (state.build, state.graph) == (self._build, self._job.graph)
+        if is_ours:
+            self._job.tell_served()  # of a commit whose answer was lost, or whose loader was killed, nobody was told
         with self._tally.timed("look"):
             found = examine_served(self._job, state)
         if found is None:
             raise _ChangedError("another loader wrote")
-        is_same = found.content.digest.total == self._build == state.build and state.graph == self._job.graph
+        is_same = is_ours and found.content.digest.total == self._build
         if is_same and not found.foreign and not self._pending():
             if state.version != self._job.version:
                 return self._rename(state, found)
@@ -239,8 +240,7 @@ class _Load:
         self._take_place()
         self._tally.how = "renamed"
         bookmark = self._write_state(statements.SET_STATE, {"version": self._job.version})
-        before, after = commit_number(found.mark), commit_number(bookmark)
-        if before is not None and after is not None and after - before == _RENAME_COMMITS:
+        if commits_between(found.mark, bookmark) == _RENAME_COMMITS:
             self._job.remember(bookmark)
         return self._tally.report(self._job, found.proof)
 
@@ -265,12 +265,10 @@ class _Load:
             told = Told(job.progress, difference, found.foreign)
             with self._tally.timed("flip"):
                 flipped = flip(job, self._lock, self._place, parts, ids, self._served_values(state.vectors), told)
-        if job.served is not None:
-            job.served()
+        job.tell_served()
         self._tally.note(difference, found.foreign)
         self._tally.commit_seconds += flipped.commit_seconds
-        before, after = commit_number(found.mark), commit_number(flipped.bookmark)
-        if found.proof == "marks" and before is not None and after is not None and after - before == _FLIP_COMMITS:
+        if found.proof == "marks" and commits_between(found.mark, flipped.bookmark) == _FLIP_COMMITS:
             job.remember(flipped.bookmark)
             return self._tally.report(self._job, "marks")
         return None  # a new type or property name is a commit of its own; or somebody wrote: read it back
@@ -308,8 +306,8 @@ class _Load:
                 bookmark = self._write_state(
                     statements.SET_STATE, self._served_values(state.vectors if state is not None else ())
                 )
-                before, after = commit_number(mark), commit_number(bookmark)
-                if before is not None and after is not None and after - before == 1:
+                job.tell_served()
+                if commits_between(mark, bookmark) == 1:
                     job.remember(bookmark)
                 return self._tally.report(self._job, "content")
             self._take_place()

@@ -160,6 +160,12 @@ def join_bookmarks(session: neo4j.Session) -> str:
     return ",".join(sorted(session.last_bookmarks().raw_values))
 
 
+def commits_between(before: str, after: str) -> int | None:
+    """How many commits there were, whoever made them, from one mark of a database to a later one; None if not known."""
+    first, last = commit_number(before), commit_number(after)
+    return None if first is None or last is None else last - first
+
+
 def commit_number(bookmark: str) -> int | None:
     """The number of the commit that a bookmark stands for; None if it is not of the form that Neo4j 5 writes.
 
