@@ -74,7 +74,6 @@ def publish(
         switch_to, root, store=config.store, force=force, progress=progress, memory_limit=config.graph.memory_limit
     )
     digests = {name: result.stage.digest for name, result in stages.items()}
-    counts = {name: result.manifest.counts for name, result in stages.items()}
     build_digest = digest(digests)
     served = served_version(root)
     before = read_build_manifest(root / served) if served else None
@@ -94,14 +93,42 @@ def publish(
             results=tuple(stages.values()),
             delivery=switch(before.version),
         )
+    folder = _make_version(config, stages, digests, before, accept=accept)
+    delivery = switch(folder.name)
+    removed = remove_old_versions(root, keep=config.graph.keep_builds)
+    return BuildReport(
+        folder=folder,
+        version=folder.name,
+        unchanged=False,
+        results=tuple(stages.values()),
+        removed_versions=tuple(removed),
+        delivery=delivery,
+    )
+
+
+def _make_version(
+    config: Config,
+    stages: Mapping[str, StageResult],
+    digests: Mapping[str, str],
+    before: BuildManifest | None,
+    *,
+    accept: bool,
+) -> Path:
+    """Check finished stages against the version being served, and put a version together out of them.
+
+    Raises:
+        CheckFailed: a check stops it.
+    """
+    root, build_digest = config.graph.folder, digest(digests)
+    counts = {name: result.manifest.counts for name, result in stages.items()}
     report, checks_folder = run_checks(config, root, stages["graph"].folder, build_digest, counts, before)
+    served = before.version if before else None
     known = _find_version(root, build_digest)
     if report.problems and not accept and known and read_build_manifest(root / known).may_be_served:
         raise _stopped(report, root / known, served)  # it was served once, and a rollback may still go back to it
-    version = known or _next_version(root, build_digest)
     manifest = BuildManifest(
         graph=config.graph.name,
-        version=version,
+        version=known or _next_version(root, build_digest),
         digest=build_digest,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         stages=digests,
@@ -117,16 +144,7 @@ def publish(
         raise _stopped(report, folder, served)
     for problem in manifest.accepted:
         logger.warning("accepted: %s", problem)
-    delivery = switch(version)
-    removed = remove_old_versions(root, keep=config.graph.keep_builds)
-    return BuildReport(
-        folder=folder,
-        version=version,
-        unchanged=False,
-        results=tuple(stages.values()),
-        removed_versions=tuple(removed),
-        delivery=delivery,
-    )
+    return folder
 
 
 def _stopped(report: CheckReport, folder: Path, served: str | None) -> CheckFailed:

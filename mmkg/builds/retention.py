@@ -33,9 +33,7 @@ logger = logging.getLogger(__name__)
 
 DOWNLOADS, PULLS, DUMP_DIGESTS, STAGES = "downloads", "pulls", "dump_digests", "stages"  # below the graph's folder
 Kind = Literal["version", "stage", "download", "pull", "dump digest", "leftover"]
-_POLITENESS = {  # not what is pulled
-    "contact", "delay_seconds", "connections", "timeout_seconds", "max_age_hours", "max_resume_hours"
-}  # fmt: skip
+_WHEN_AND_HOW = {"contact", "delay_seconds", "connections", "timeout_seconds", "max_age_hours", "max_resume_hours"}
 _BLOCK_BYTES = 512  # unit of st_blocks, whatever the file system's own
 
 
@@ -50,7 +48,7 @@ class Garbage:
 
 def pull_folder(root: Path, sparql: SparqlConfig) -> Path:
     """Where the pulled pages of an endpoint lie; the same folder for settings that pull the same."""
-    return root / PULLS / digest(sparql.model_dump(mode="json", exclude=_POLITENESS))
+    return root / PULLS / digest(sparql.model_dump(mode="json", exclude=_WHEN_AND_HOW))
 
 
 def find_graph_folder(where: str | Path) -> Path:

@@ -23,6 +23,7 @@ from mmkg.errors import CheckFailed, ConfigError, unknown_name
 _MOVERS_SHOWN = 20
 
 if TYPE_CHECKING:
+    from mmkg.builds.publishing import BuildReport
     from mmkg.store.neo4j import Neo4jLoadReport
 
 _OWN_CONFIG = """# One file describes one graph. `mmkg build graph.toml` does what is not yet done.
@@ -145,6 +146,11 @@ def build(
             }
         )
         return
+    _print_built(report)
+
+
+def _print_built(report: "BuildReport") -> None:
+    """What a build did, stage by stage."""
     print_dumps([r.manifest.counts for r in report.results if r.stage.name == "read"])
     rows = [
         [

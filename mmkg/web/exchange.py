@@ -104,10 +104,10 @@ class Exchange:
             if is_same:
                 self.part.restart(None)
         headers = {}
-        if self.copy is not None and self.checksum is None:
-            if self.copy.etag and self.copy.url == shown_url(address):
+        if self.copy is not None and self.checksum is None and self.copy.url == shown_url(address):
+            if self.copy.etag:
                 headers["If-None-Match"] = self.copy.etag
-            if self.copy.last_modified and self.copy.url == shown_url(address):
+            if self.copy.last_modified:
                 headers["If-Modified-Since"] = self.copy.last_modified
         return headers, b""
 

@@ -73,7 +73,7 @@ class Ledger:
     """The steps of a pull, as they are taken.
 
     Args:
-        folder: of the pull.
+        folder: of the pull, which is held (`hold_folder`).
         settings: digest of what is pulled; a ledger of other settings is thrown away.
         max_hours: a ledger that was begun longer ago is thrown away.
     """
@@ -83,7 +83,6 @@ class Ledger:
         self._settings = settings
         self._path = folder / LEDGER_FILE
         self._pages = folder / PAGES_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
         self.entries = self._read(settings, max_hours)
         self._file = self._path.open("ab")
         self._pages.mkdir(exist_ok=True)
