@@ -67,6 +67,14 @@ class NotFound(MmkgError):  # noqa: N818
     """No entity, relation or build is called so."""
 
 
+class ImageError(MmkgError):
+    """Pictures cannot be found, fetched or decoded at all; what is wrong with one of them is a row."""
+
+
+class EmbeddingError(MmkgError):
+    """An embedder cannot be opened, or vectors are not those that were asked for."""
+
+
 class TrainingError(MmkgError):
     """A run cannot be started, resumed or evaluated."""
 

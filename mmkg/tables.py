@@ -214,6 +214,113 @@ CHECKS = pa.schema(
     ]
 )
 
+# --- written by images -----------------------------------------------------------------------------------------------
+
+# Where pictures of an entity may be had, in the order in which they are asked for: one row an entity and address.
+IMAGE_CANDIDATES = pa.schema(
+    [
+        pa.field("entity_index", pa.int64(), nullable=False),
+        pa.field("place", pa.int32(), nullable=False),  # 0, 1, … among the entity's own
+        pa.field("url", pa.string(), nullable=False),  # http(s)://… as it is asked; folder:NAME/FILE of this machine
+        pa.field("origin", _NAME, nullable=False),  # depiction | thumbnail | image | url_list | mapping | name
+        pa.field(
+            "detail", pa.string(), nullable=False
+        ),  # IRI of the predicate, file and line of the list, name matched
+        pa.field("file_name", pa.string()),  # on Wikimedia Commons or a wiki, with spaces: "Flag of Peru.svg"
+        pa.field("source_page", pa.string()),  # where a person reads about the picture
+        pa.field("licence", pa.string()),
+        pa.field("author", pa.string()),
+    ]
+)
+
+# What looked like a picture of an entity, and of which no candidate was made.
+IMAGE_UNMATCHED = pa.schema(
+    [
+        pa.field("place", pa.string(), nullable=False),  # folder:NAME/FILE, file:line of a list, IRI of the entity
+        pa.field("name", pa.string(), nullable=False),  # what was looked up; the URL where that is at fault
+        pa.field("reason", pa.string(), nullable=False),  # a key of images.discover.UNMATCHED_REASONS
+        pa.field("detail", pa.string(), nullable=False),  # in words; the candidates' ids where there are several
+    ]
+)
+
+# The ledger: every attempt to get an address, also those that asked nobody because they were refused here.
+IMAGE_ATTEMPTS = pa.schema(
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("tried_at", pa.timestamp("us", tz="UTC"), nullable=False),  # when it ended
+        pa.field("status", pa.string(), nullable=False),  # ok | unchanged | http_404 | timeout | private_address | …
+        pa.field("kind", pa.string(), nullable=False),  # ok | transient | permanent
+        pa.field("http_status", pa.int32()),
+        pa.field("detail", pa.string(), nullable=False),  # in words
+        pa.field("final_url", pa.string()),  # after redirects, without user and password
+        pa.field("sha256", pa.string()),  # of the bytes as served; set where kind is ok
+        pa.field("bytes", pa.int64(), nullable=False),  # that came
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("etag", pa.string()),
+        pa.field("last_modified", pa.string()),
+        pa.field("content_type", pa.string()),  # as the server says; what the bytes are is in image_bytes
+        pa.field("licence", pa.string()),  # as the server's metadata say (Wikimedia extmetadata)
+        pa.field("author", pa.string()),
+        pa.field("source_page", pa.string()),
+    ]
+)
+
+# Bytes as they were served, each once.
+IMAGE_BYTES = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("format", _NAME, nullable=False),  # by content: jpeg | png | gif | webp | bmp | tiff | avif | …
+        pa.field("bytes", pa.binary(), nullable=False),
+    ]
+)
+
+# What was seen in those bytes when they were decoded, and the picture as models get it.
+PICTURES = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # ok | a key of images.decode.REFUSALS
+        pa.field("detail", pa.string(), nullable=False),  # in words
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("mode", pa.string()),  # of Pillow, as stored: P, RGBA, I;16, CMYK, …
+        pa.field("width_px", pa.int32()),  # upright: after EXIF orientation
+        pa.field("height_px", pa.int32()),
+        pa.field("num_frames", pa.int32()),
+        pa.field("orientation", pa.int32()),  # EXIF, 1 … 8; 1 where it says nothing
+        pa.field("has_alpha", pa.bool_()),
+        pa.field("phash", pa.string()),  # 64 bits in hex (ImageHash phash of the upright picture over white)
+        pa.field("deviation", pa.float32()),  # of the luminance, 0 … 127.5: next to 0 for a blank picture
+        pa.field("num_colours", pa.int32()),  # of the picture made small, at 4 bits a channel
+        pa.field("normalised_format", pa.string()),  # png | jpeg
+        pa.field("normalised", pa.binary()),  # RGB, upright, alpha over white, shorter side at most the config's
+    ]
+)
+
+# The pictures of each entity and what was decided on them, the rejected ones too: one row an entity and candidate.
+IMAGES = pa.schema(
+    [
+        pa.field("entity_index", pa.int64(), nullable=False),
+        pa.field("rank", pa.int32()),  # 0 is the best of the entity's; null unless status is ok
+        pa.field("url", pa.string(), nullable=False),  # of the candidate
+        pa.field("origin", _NAME, nullable=False),
+        pa.field(
+            "status", _NAME, nullable=False
+        ),  # ok | status of the attempt or of the picture | a gate that it failed
+        pa.field("reason", pa.string(), nullable=False),  # in words, with the number that decided
+        pa.field("sha256", pa.string()),  # null where nothing came
+        pa.field("format", pa.string()),
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("phash", pa.string()),
+        pa.field("licence", pa.string()),
+        pa.field("author", pa.string()),
+        pa.field("source_page", pa.string()),
+        pa.field("score", pa.float32()),  # CLIP: cosine with "a picture of LABEL, a TYPE"; null without an embedder
+        pa.field("margin", pa.float32()),  # CLIP: score less the best of the distractors'
+        pa.field("num_entities", pa.int32()),  # that have this picture or a near-duplicate of it
+        pa.field("duplicate_of", pa.string()),  # sha256 of the picture that is kept in its place
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "triples_raw": TRIPLES_RAW,
     "qualifiers_raw": QUALIFIERS_RAW,
@@ -230,4 +337,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "splits": SPLITS,
     "findings": FINDINGS,
     "checks": CHECKS,
+    "image_candidates": IMAGE_CANDIDATES,
+    "image_unmatched": IMAGE_UNMATCHED,
+    "image_attempts": IMAGE_ATTEMPTS,
+    "image_bytes": IMAGE_BYTES,
+    "pictures": PICTURES,
+    "images": IMAGES,
 }

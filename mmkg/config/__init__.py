@@ -5,6 +5,14 @@
 
 from mmkg.config.file import Config, config_schema
 from mmkg.config.graph import GraphConfig, IdentityConfig, SplitsConfig, StoreConfig
+from mmkg.config.images import (
+    DecodeConfig,
+    EmbeddingsConfig,
+    GatesConfig,
+    ImageFetchConfig,
+    ImagesConfig,
+    PictureFolderConfig,
+)
 from mmkg.config.reading import override, parse_config, read_config
 from mmkg.config.service import ChecksConfig, NotifyConfig
 from mmkg.config.sources import FetchConfig, LinkConfig, SourceConfig, SparqlConfig
@@ -12,11 +20,17 @@ from mmkg.config.sources import FetchConfig, LinkConfig, SourceConfig, SparqlCon
 __all__ = [
     "ChecksConfig",
     "Config",
+    "DecodeConfig",
+    "EmbeddingsConfig",
     "FetchConfig",
+    "GatesConfig",
     "GraphConfig",
     "IdentityConfig",
+    "ImageFetchConfig",
+    "ImagesConfig",
     "LinkConfig",
     "NotifyConfig",
+    "PictureFolderConfig",
     "SourceConfig",
     "SparqlConfig",
     "SplitsConfig",

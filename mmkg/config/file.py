@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from mmkg.config.graph import GraphConfig, IdentityConfig, SplitsConfig, StoreConfig
+from mmkg.config.images import EmbeddingsConfig, ImagesConfig
 from mmkg.config.section import Section
 from mmkg.config.service import ChecksConfig, NotifyConfig
 from mmkg.config.sources import FetchConfig, LinkConfig, SourceConfig
@@ -22,6 +23,8 @@ class Config(Section):
     splits: SplitsConfig = SplitsConfig()
     store: StoreConfig = StoreConfig()
     fetch: FetchConfig = FetchConfig()
+    images: ImagesConfig = ImagesConfig()
+    embeddings: EmbeddingsConfig = EmbeddingsConfig()
     checks: ChecksConfig = ChecksConfig()
     notify: NotifyConfig = NotifyConfig()
 

@@ -100,7 +100,17 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
     sources = tuple(s.model_copy(update={"paths": tuple(map(absolute, s.paths))}) for s in config.sources)
     links = tuple(link.model_copy(update={"paths": tuple(map(absolute, link.paths))}) for link in config.links)
     checks = config.checks.model_copy(update={"shapes": tuple(map(absolute, config.checks.shapes))})
-    return config.model_copy(update={"graph": graph, "sources": sources, "links": links, "checks": checks})
+    pictures = config.images
+    folders = tuple(
+        f.model_copy(update={"path": absolute(f.path), "mapping": absolute(f.mapping) if f.mapping else ""})
+        for f in pictures.folders
+    )
+    gates = pictures.gates.model_copy(update={"placeholders": tuple(map(absolute, pictures.gates.placeholders))})
+    lists = tuple(map(absolute, pictures.url_lists))
+    images = pictures.model_copy(update={"folders": folders, "gates": gates, "url_lists": lists})
+    return config.model_copy(
+        update={"graph": graph, "sources": sources, "links": links, "checks": checks, "images": images}
+    )
 
 
 def _explain(error: ValidationError, path: Path) -> str:

@@ -5,6 +5,7 @@ folder is renamed: what has its final name is whole. The digest in that name cov
 and the version of its code, so that the same work asked for again is found instead of done.
 """
 
+from mmkg.shards.archive import Archive
 from mmkg.shards.files import PARTIAL_SUFFIX, digest, file_sha256, write_bytes, write_json
 from mmkg.shards.files import sync as sync_folder
 from mmkg.shards.manifest import (
@@ -24,6 +25,7 @@ __all__ = [
     "MANIFEST",
     "PARTIAL_SUFFIX",
     "ROWS_PER_SHARD",
+    "Archive",
     "Manifest",
     "Shard",
     "Stage",
