@@ -1,0 +1,30 @@
+"""The stages of a build in order, each skipped when its digest is there.
+
+fetch (what the config names by URL or endpoint) → read (one a dump) → graph → splits, findings, adjacency, store → a
+version, checked, delivered to the server if the store is one, then served.
+``mmkg build`` and the Prefect flow call the same functions, so that a build gives the same manifest with and without an
+orchestrator. Each function takes paths and finished stages and returns a finished stage; none returns tables.
+"""
+
+from mmkg.builds.publishing import BuildReport
+from mmkg.pipeline.dumps import Dump, StepProgress, fetch, list_dumps, read
+from mmkg.pipeline.graph import index, load, merge, split, validate
+from mmkg.pipeline.run import STAGES, build, lock_graph, publish
+
+__all__ = [
+    "STAGES",
+    "BuildReport",
+    "Dump",
+    "StepProgress",
+    "build",
+    "fetch",
+    "index",
+    "list_dumps",
+    "load",
+    "lock_graph",
+    "merge",
+    "publish",
+    "read",
+    "split",
+    "validate",
+]
