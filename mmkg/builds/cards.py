@@ -7,14 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmkg.builds.opened import Build, Entity
+from mmkg.builds.pictures import pictures_of
 
 
 def make_card(build: Build, entity: Entity) -> dict[str, Any]:
     """Gather what a build knows of an entity.
 
     Returns:
-        ``entity`` (its row), ``attributes`` (name, value, datatype, language, sources), and the neighbours ``out`` and
-        ``in`` (relation, entity_id, label, sources), as lists of dictionaries.
+        ``entity`` (its row), ``attributes`` (name, value, datatype, language, sources), ``pictures`` (those kept: rank,
+        sha256, url, licence, …), and the neighbours ``out`` and ``in`` (relation, entity_id, label, sources), as lists
+        of dictionaries.
     """
     literals = build.literals.to_table(filter=pc.field("entity_index") == entity.entity_index).to_pylist()
     names = _by_index(build, "attributes", "attribute_index", {row["attribute_index"] for row in literals})
@@ -31,6 +33,7 @@ def make_card(build: Build, entity: Entity) -> dict[str, Any]:
     return {
         "entity": dataclasses.asdict(entity),
         "attributes": sorted(attributes, key=lambda row: (row["name"], row["language"] or "", row["value"])),
+        "pictures": [dataclasses.asdict(picture) for picture in pictures_of(build, [entity])],
         "out": _neighbours(build, entity, "head_index", "tail_index"),
         "in": _neighbours(build, entity, "tail_index", "head_index"),
     }

@@ -16,6 +16,7 @@ max_orphan_share     graph: entities without triple / entities
 max_unlabelled_share graph: entities without label / entities
 max_null_share       column: entities with nothing there / entities
 min_licence_share    triples and literals: those that a source with an allowed licence states / all
+…picture…            see ``picture_checks.py``
 ==================== ==================================================================================================
 """
 
@@ -26,6 +27,7 @@ from typing import Any
 
 from mmkg.builds.check_report import Check, CheckReport, read_checks, write_checks
 from mmkg.builds.measures import Measures, licence_of, licensed_sources, open_measures
+from mmkg.builds.picture_checks import check_pictures, count_pictures
 from mmkg.builds.versions import BuildManifest, read_build_manifest
 from mmkg.config import Config
 from mmkg.shards import Stage, run_stage
@@ -79,7 +81,13 @@ def check_version(
 
 
 def run_checks(
-    config: Config, root: Path, graph_folder: Path, build_digest: str, counts: Counts, served: BuildManifest | None
+    config: Config,
+    root: Path,
+    graph_folder: Path,
+    build_digest: str,
+    counts: Counts,
+    served: BuildManifest | None,
+    images_folder: Path | None = None,
 ) -> tuple[CheckReport, Path]:
     """Check a build as a stage, so that the same build against the same served version is not measured again.
 
@@ -90,6 +98,7 @@ def run_checks(
         build_digest: of all stages of the build, so of its tables and counts.
         counts: of each stage by name.
         served: manifest of the version being served, if there is one.
+        images_folder: of the stage that chose the pictures, if the config asks for some.
 
     Returns:
         The report, and the folder with the table `checks`, which belongs into the version.
@@ -107,7 +116,13 @@ def run_checks(
     def work(folder: Path) -> dict[str, int]:
         folder_of_served = root / served.version if served else None
         previous_counts = served.counts if served else None
-        return write_checks(check_version(config, graph_folder, folder_of_served, counts, previous_counts), folder)
+        report = check_version(config, graph_folder, folder_of_served, counts, previous_counts)
+        if images_folder is not None:
+            has_pictures = folder_of_served is not None and previous_counts is not None and "images" in previous_counts
+            before = count_pictures(folder_of_served, config.checks) if folder_of_served and has_pictures else None
+            rows = check_pictures(config.checks, count_pictures(images_folder, config.checks), before)
+            report = CheckReport(checks=(*report.checks, *rows))
+        return write_checks(report, folder)
 
     result = run_stage(root / "stages", stage, work)
     return read_checks(result.folder), result.folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,17 @@ import pyarrow.dataset as ds
 from mmkg.builds.serving import store_of
 from mmkg.builds.versions import BUILD_MANIFEST, find_build_folder, read_build_manifest
 from mmkg.config import StoreConfig
-from mmkg.errors import NotFound, OtherBuildServed, unknown_name
+from mmkg.errors import EmbeddingError, NotFound, OtherBuildServed, ShardError, unknown_name
 from mmkg.shards import open_table
 from mmkg.store import CypherStore, open_embedded
 from mmkg.subgraphs import Adjacency, Direction, Subgraph, expand, open_adjacency
 
+if TYPE_CHECKING:
+    from mmkg.embeddings.vectors import Vectors
+
 _SWITCH_SECONDS = 10.0  # from the server's switch to that of the pointer
 _POLL_SECONDS = 0.05
+_PICTURE_TABLES = ("images", "pictures", "image_bytes", "image_candidates", "image_unmatched")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,15 @@ class Build:
             store.close()
 
     def table(self, name: str) -> ds.Dataset:
-        """A table of the build as a dataset."""
+        """A table of the build as a dataset.
+
+        Raises:
+            ShardError: the build has no such table, or a shard is not whole.
+        """
+        if name in _PICTURE_TABLES and not self.has_pictures:
+            raise ShardError(
+                f"{self.folder}: built without pictures. Name some in [images] of its config, and build again."
+            )
         return open_table(self.folder, name)
 
     entities = property(lambda self: self.table("entities"), doc="Dataset of entities.")
@@ -114,6 +126,40 @@ class Build:
     triples_raw = property(
         lambda self: self.table("triples_raw"), doc="Dataset of triples as read, with dump and line."
     )
+    images = property(lambda self: self.table("images"), doc="Dataset of pictures of entities, kept and rejected.")
+    pictures = property(lambda self: self.table("pictures"), doc="Dataset of decoded pictures, once each, normalised.")
+    image_bytes = property(lambda self: self.table("image_bytes"), doc="Dataset of pictures' bytes as served.")
+    image_candidates = property(
+        lambda self: self.table("image_candidates"), doc="Dataset of addresses where pictures may be had."
+    )
+    image_unmatched = property(
+        lambda self: self.table("image_unmatched"), doc="Dataset of pictures that belong to no entity, with reasons."
+    )
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the config of the build asked for pictures."""
+        return "images" in self.manifest.stages
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the config of the build named an embedder."""
+        return "vectors" in self.manifest.stages
+
+    @cached_property
+    def vectors(self) -> "Vectors":
+        """Vectors of the entities' texts and of pictures, with masks where there is none.
+
+        Raises:
+            EmbeddingError: the build was made without an embedder.
+        """
+        if not self.has_vectors:
+            raise EmbeddingError(
+                f"{self.folder}: built without vectors. Set `kind` in [embeddings] of its config, and build again."
+            )
+        from mmkg.embeddings.vectors import open_vectors
+
+        return open_vectors(self.folder)
 
     @cached_property
     def store(self) -> CypherStore:

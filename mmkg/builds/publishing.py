@@ -121,7 +121,10 @@ def _make_version(
     """
     root, build_digest = config.graph.folder, digest(digests)
     counts = {name: result.manifest.counts for name, result in stages.items()}
-    report, checks_folder = run_checks(config, root, stages["graph"].folder, build_digest, counts, before)
+    images_folder = stages["images"].folder if "images" in stages else None
+    report, checks_folder = run_checks(
+        config, root, stages["graph"].folder, build_digest, counts, before, images_folder
+    )
     served = before.version if before else None
     known = _find_version(root, build_digest)
     if report.problems and not accept and known and read_build_manifest(root / known).may_be_served:

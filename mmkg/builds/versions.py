@@ -4,6 +4,7 @@
 
     builds/atlas/
         stages/NAME/DIGEST/        what each stage computed (shards.py)
+        pictures/  vectors/        what was fetched, and embedded, for any of the builds
         0001-3f2a91c0/             one version: hard links to its stages' files, and build.json, written last
         current -> 0001-3f2a91c0   switched by a rename when a version is whole and has passed its checks
 """
@@ -23,7 +24,8 @@ from mmkg.tables import SCHEMAS
 
 BUILD_MANIFEST = "build.json"
 CURRENT = "current"
-_PARTS = frozenset(SCHEMAS) | {"adjacency", "store"}  # what of a stage's folder belongs to a version
+PICTURES_FOLDER, VECTORS_FOLDER = "pictures", "vectors"  # below the graph's folder: kept for all its builds
+_PARTS = frozenset(SCHEMAS) | {"adjacency", "store", "vectors"}  # what of a stage's folder belongs to a version
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,12 @@ class ChecksConfig(Section):
     """Triples, and literals, that a source with an allowed licence states, over all of them."""
     licences: tuple[str, ...] = ()
     """Allowed licences, as patterns in any case such as "CC BY*"; any licence that is known unless set."""
+    max_pictures_lost: float | None = Field(default=None, ge=0, le=1)
+    """How much smaller than the version being served the new one may be, in pictures that are kept."""
+    max_picture_failures: float | None = Field(default=None, ge=0, le=1)
+    """Addresses of pictures that gave nothing, over all of them."""
+    min_picture_licence_share: float | None = Field(default=None, ge=0, le=1)
+    """Pictures that are kept and have an allowed licence, over all that are kept."""
     shapes: tuple[str, ...] = ()
     """SHACL files to check the graph against (small graphs: it is held in memory)."""
     shacl_max_triples: int = Field(default=200_000, ge=0)
