@@ -10,6 +10,9 @@ checks-GRAPH           table: everything held against a limit of ``[checks]``; f
 difference-GRAPH       table: what was added, removed and kept, against the version before
 changes-GRAPH          the same in words: relations and sources that moved most, examples, changed dumps
 plots-GRAPH            plots of the difference and of the graph
+pictures-GRAPH         progress of fetching pictures
+picture-statuses-GRAPH table: what became of every candidate picture
+vectors-GRAPH          progress of embedding texts and pictures
 load-GRAPH             progress of the load into a Neo4j server, renewed every few seconds
 =====================  =================================================================================
 """
@@ -29,7 +32,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from mmkg.builds import read_build_manifest
+from mmkg.builds import open_build, read_build_manifest
 from mmkg.builds.check_report import CheckReport
 from mmkg.builds.compare import Difference
 from mmkg.config import Config
@@ -122,6 +125,7 @@ def show_plots(config: Config, version: Path, difference: Difference | None) -> 
     an address that the reader's browser can reach, and would print it below the picture.
     """
     from mmkg.builds.charts import count_reasons, draw_history, draw_movers, draw_rejects, read_history, to_png
+    from mmkg.builds.picture_report import draw_picture_charts
 
     manifest = read_build_manifest(version)
     figures = {"History": draw_history(manifest.graph, read_history(version.parent))}
@@ -129,6 +133,9 @@ def show_plots(config: Config, version: Path, difference: Difference | None) -> 
         figures["Movers"] = draw_movers(difference)
     if reasons := count_reasons(manifest):
         figures["Rejects"] = draw_rejects(manifest.graph, manifest.version, reasons)
+    with open_build(version) as build:
+        if build.has_pictures:
+            figures |= draw_picture_charts(build)
     images = [
         f"![{name}](data:image/png;base64,{base64.b64encode(to_png(figure)).decode()})"
         for name, figure in figures.items()
@@ -154,8 +161,20 @@ def _cell(value: object) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#|!~&])", r"\\\1", " ".join(str(value).split()))
 
 
-def show_load(config: Config) -> Callable[[str, int, int | None], None]:
-    """What is told how far the load of a server is, and shows it; nothing is shown before the first word."""
+def show_pictures(config: Config, images: StageResult) -> None:
+    """Show what became of every candidate picture, commonest first."""
+    statuses = images.manifest.counts["statuses"]
+    rows = [
+        {"status": name, "candidates": count} for name, count in sorted(statuses.items(), key=lambda item: -item[1])
+    ]
+    if rows:
+        create_table_artifact(
+            key=artifact_key("picture-statuses", config), table=rows, description="What became of every candidate."
+        )
+
+
+def show_progress(config: Config, key: str) -> Callable[[str, int, int | None], None]:
+    """What is told how far long work is, and shows it under a key; nothing is shown before the first word."""
     shown: UUID | None = None
     told_at, last = 0.0, ""
 
@@ -168,8 +187,8 @@ def show_load(config: Config) -> Callable[[str, int, int | None], None]:
         percent = 100.0 * done / total if total else 0.0
         description = f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"
         if shown is None:
-            key = artifact_key("load", config)
-            shown = cast(UUID, create_progress_artifact(progress=percent, key=key, description=description))
+            create = create_progress_artifact(progress=percent, key=artifact_key(key, config), description=description)
+            shown = cast(UUID, create)
         else:
             update_progress_artifact(artifact_id=shown, progress=percent, description=description)
 

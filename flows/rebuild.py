@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -46,7 +46,9 @@ def publish(
     config: Config, dumps: Sequence[Dump], results: Sequence[StageResult], accept: bool, force: bool
 ) -> BuildReport:
     """Check the new version and switch to it; runs in the flow's own process, which has the server's password."""
-    return pipeline.publish(config, dumps, results, accept=accept, force=force, progress=artifacts.show_load(config))
+    return pipeline.publish(
+        config, dumps, results, accept=accept, force=force, progress=artifacts.show_progress(config, "load")
+    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -132,11 +134,33 @@ def _build(config: Config, dumps: Sequence[Dump], machines: TaskRunner[Any]) -> 
         start(tasks.split, dumps=dumps, reads=reads, graph=graph),
         start(tasks.validate, graph=graph),
         start(tasks.index, graph=graph),
-        start(tasks.load, graph=graph),
     ]
-    results = [*reads, graph, *(future.result() for future in after)]
+    pictures, images = _build_pictures(config, dumps, reads, graph, start)
+    store = start(tasks.load, graph=graph, images=images)
+    results = [*reads, graph, *(future.result() for future in after), *pictures, store.result()]
     artifacts.show_stages(config, results)
     return results
+
+
+def _build_pictures(
+    config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult], graph: StageResult, start: Callable[..., Any]
+) -> tuple[list[StageResult], StageResult | None]:
+    """The stages from candidates to kept pictures that the config asks for, and the last of them."""
+    results, decoded = list[StageResult](), list[StageResult]()
+    candidates, vectors, images = None, None, None
+    if config.images.is_asked_for:
+        candidates = start(tasks.discover, dumps=dumps, reads=reads, graph=graph).result()
+        tasks.collect(config, candidates)  # here: clusters often have no way out
+        decoded = start(tasks.decode, candidates=candidates).result()
+        results += [candidates, *decoded]
+    if config.embeddings.kind:
+        vectors = start(tasks.embed, graph=graph, pictures=decoded).result()
+        results.append(vectors)
+    if candidates is not None:
+        images = start(tasks.judge, graph=graph, candidates=candidates, pictures=decoded, vectors=vectors).result()
+        artifacts.show_pictures(config, images)
+        results.append(images)
+    return results, images
 
 
 def _publish(

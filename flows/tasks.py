@@ -15,9 +15,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from flows import artifacts
 from mmkg import pipeline
 from mmkg.config import Config, SourceConfig
 from mmkg.errors import FetchError
+from mmkg.images.collect import CollectReport
 from mmkg.pipeline import Dump
 from mmkg.shards import StageResult
 from mmkg.web import Unreachable
@@ -122,6 +124,42 @@ def index(config: Config, graph: StageResult) -> StageResult:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def load(config: Config, graph: StageResult) -> StageResult:
+def discover(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult], graph: StageResult) -> StageResult:
+    """List where pictures may be had."""
+    return pipeline.discover(config, dumps, reads, graph)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def collect(config: Config, candidates: StageResult) -> CollectReport:
+    """Fetch pictures; what fails in passing is asked again by the fetcher itself, and by the next run."""
+    return pipeline.collect(config, candidates, progress=artifacts.show_progress(config, "pictures"))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def decode(config: Config, candidates: StageResult) -> list[StageResult]:
+    """Decode what was fetched, a stage for each part of it."""
+    return pipeline.decode(config, candidates)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def embed(config: Config, graph: StageResult, pictures: Sequence[StageResult]) -> StageResult:
+    """Turn texts and pictures into vectors."""
+    return pipeline.embed(config, graph, pictures, artifacts.show_progress(config, "vectors"))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def judge(
+    config: Config,
+    graph: StageResult,
+    candidates: StageResult,
+    pictures: Sequence[StageResult],
+    vectors: StageResult | None,
+) -> StageResult:
+    """Decide which pictures are kept."""
+    return pipeline.judge(config, graph, candidates, pictures, vectors)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def load(config: Config, graph: StageResult, images: StageResult | None) -> StageResult:
     """Load and verify the embedded store, or lay out what a server is to hold."""
-    return pipeline.load(config, graph)
+    return pipeline.load(config, graph, images)

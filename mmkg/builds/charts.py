@@ -73,7 +73,7 @@ def draw_history(graph: str, history: Sequence[VersionCounts]) -> Figure:
 
     A version that its checks stopped has a cross; the one being served is named in the title.
     """
-    figure = _figure(9, 6)
+    figure = make_figure(9, 6)
     served = next((counts.version for counts in history if counts.served), "none")
     crosses = "" if all(counts.passed for counts in history) else "; ×: stopped by its checks"
     figure.suptitle(f"{graph}: what its versions hold (served: {served}{crosses})")
@@ -92,7 +92,7 @@ def draw_history(graph: str, history: Sequence[VersionCounts]) -> Figure:
         ax.set_ylabel("lines" if panel == "rejects" else "count")
         ax.set_ylim(*_limits(values))
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        ax.yaxis.set_major_formatter(_thousands())
+        ax.yaxis.set_major_formatter(thousands())
         ax.grid(axis="y", alpha=0.3)
     return figure
 
@@ -109,38 +109,38 @@ def _limits(values: Sequence[int]) -> tuple[float, float]:
 def draw_movers(difference: Difference, *, max_relations: int = 15) -> Figure:
     """What came (right) and went (left) of the relations and attributes that moved most."""
     movers = difference.movers[:max_relations][::-1]
-    figure = _figure(9, 1.8 + 0.32 * max(len(movers), 2))
+    figure = make_figure(9, 1.8 + 0.32 * max(len(movers), 2))
     ax = figure.subplots()
     figure.suptitle(f"What moved most: {difference.new_version} against {difference.old_version}")
-    _bars(ax, [shorten(row.relation_id) for row in movers], [row.added for row in movers], _ADDED, "added")
-    _bars(ax, [shorten(row.relation_id) for row in movers], [-row.removed for row in movers], _REMOVED, "removed")
+    draw_bars(ax, [shorten(row.relation_id) for row in movers], [row.added for row in movers], _ADDED, "added")
+    draw_bars(ax, [shorten(row.relation_id) for row in movers], [-row.removed for row in movers], _REMOVED, "removed")
     ax.set_xlabel("statements (left: removed, right: added)")
     ax.axvline(0, color="black", linewidth=0.8)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.xaxis.set_major_formatter(_thousands(signless=True))
+    ax.xaxis.set_major_formatter(thousands(signless=True))
     if movers:
         figure.legend(loc="outside lower right", ncols=2, frameon=False)
         rest = len(difference.movers) - len(movers)
         if rest > 0:
             ax.set_ylabel(f"and {rest:,} more")
     else:
-        _say(ax, "no statement came or went")
+        say_none(ax, "no statement came or went")
     return figure
 
 
 def draw_rejects(graph: str, version: str, reasons: Mapping[str, int]) -> Figure:
     """Rejected lines by reason, commonest on top."""
-    figure = _figure(8, 1.8 + 0.32 * max(len(reasons), 2))
+    figure = make_figure(8, 1.8 + 0.32 * max(len(reasons), 2))
     ax = figure.subplots()
     total = sum(reasons.values())
     figure.suptitle(f"{graph} {version}: {total:,} rejected lines by reason")
     names = list(reasons)[::-1]
-    _bars(ax, names, [reasons[name] for name in names], _NEUTRAL, "lines")
+    draw_bars(ax, names, [reasons[name] for name in names], _NEUTRAL, "lines")
     ax.set_xlabel("lines")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    ax.xaxis.set_major_formatter(_thousands())
+    ax.xaxis.set_major_formatter(thousands())
     if not names:
-        _say(ax, "every line was accepted")
+        say_none(ax, "every line was accepted")
     return figure
 
 
@@ -184,11 +184,12 @@ def shorten(iri: str) -> str:
     return name if len(name) <= _MAX_NAME_CHARACTERS else "…" + name[1 - _MAX_NAME_CHARACTERS :]
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def make_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure whose parts do not overlap."""
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
-def _bars(ax: Axes, names: Sequence[str], values: Sequence[int], colour: str, label: str) -> None:
+def draw_bars(ax: Axes, names: Sequence[str], values: Sequence[int], colour: str, label: str) -> None:
     """One horizontal bar a name, with its number beside it; by place, as two IRIs can have one short name."""
     bars = ax.barh(range(len(names)), values, color=colour, label=label)
     ax.bar_label(bars, labels=[f"{abs(value):,}" if value else "" for value in values], padding=3, fontsize=8)
@@ -196,12 +197,15 @@ def _bars(ax: Axes, names: Sequence[str], values: Sequence[int], colour: str, la
     ax.margins(x=0.15)
 
 
-def _say(ax: Axes, words: str) -> None:
+def say_none(ax: Axes, words: str) -> None:
+    """Write across an empty plot why it is empty."""
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center")
     ax.set_yticks([])
 
 
-def _thousands(*, signless: bool = False) -> FuncFormatter:
+def thousands(*, signless: bool = False) -> FuncFormatter:
+    """Numbers of an axis with thousands separated, without their sign if it only tells the direction."""
+
     def text(value: Any, _place: Any) -> str:
         return f"{abs(value) if signless else value:,.0f}"
 

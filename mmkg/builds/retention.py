@@ -1,8 +1,9 @@
 """What of a graph's folder nobody needs any more, and how many bytes go with it: ``mmkg gc``.
 
-Needed are: the newest versions, the one being served, the one that a rollback would take, their stages, and the
-downloads and pulls that their configs name (half of a download too: the next build goes on with it). Everything else of
-what a build writes is garbage. What a build does not write is never touched.
+Needed are: the newest versions, the one being served, the one that a rollback would take, their stages, the downloads
+and pulls that their configs name (half of a download too: the next build goes on with it), the fetched pictures that
+their stages decoded, and the vectors of their embedders. Everything else of what a build writes is garbage; the ledger
+of pictures never is. What a build does not write is never touched.
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ from pydantic import ValidationError
 from mmkg.builds.serving import earlier_versions
 from mmkg.builds.versions import (
     BUILD_MANIFEST,
+    PICTURES_FOLDER,
+    VECTORS_FOLDER,
     BuildManifest,
     list_versions,
     read_build_manifest,
@@ -27,12 +30,12 @@ from mmkg.builds.versions import (
 )
 from mmkg.config import LinkConfig, SourceConfig, SparqlConfig
 from mmkg.errors import BuildError, DumpError
-from mmkg.shards import PARTIAL_SUFFIX, digest
+from mmkg.shards import PARTIAL_SUFFIX, digest, read_manifest
 
 logger = logging.getLogger(__name__)
 
 DOWNLOADS, PULLS, DUMP_DIGESTS, STAGES = "downloads", "pulls", "dump_digests", "stages"  # below the graph's folder
-Kind = Literal["version", "stage", "download", "pull", "dump digest", "leftover"]
+Kind = Literal["version", "stage", "download", "pull", "dump digest", "pictures", "vectors", "leftover"]
 _WHEN_AND_HOW = {"contact", "delay_seconds", "connections", "timeout_seconds", "max_age_hours", "max_resume_hours"}
 _BLOCK_BYTES = 512  # unit of st_blocks, whatever the file system's own
 
@@ -89,6 +92,7 @@ def find_garbage(root: Path, *, keep: int) -> list[Garbage]:
     needs = _needs(root, [manifest.config for manifest in kept])
     if needs is not None:
         found += _unnamed_files(root, needs)
+    found += _unused_pictures(root, kept)
     found += [("leftover", path) for path in _leftovers(root) if not any(path.is_relative_to(p) for _, p in found)]
     return _weigh(root, found)
 
@@ -210,6 +214,22 @@ def _unnamed_files(root: Path, needs: _Needs) -> Iterator[tuple[Kind, Path]]:
             yield "dump digest", record
 
 
+def _unused_pictures(root: Path, kept: Iterable[BuildManifest]) -> Iterator[tuple[Kind, Path]]:
+    """Parts of what was fetched that no kept version decoded, and vectors of embedders that none of them has."""
+    decoded, embedders = set[str](), set[str]()
+    for manifest in kept:
+        for name, stage in manifest.stages.items():
+            if name.startswith("pictures:"):
+                decoded.add(read_manifest(root / STAGES / "pictures" / stage).inputs["part"])
+        embedders.add(manifest.counts.get("vectors", {}).get("embedder", ""))
+    for part in sorted((root / PICTURES_FOLDER / "image_bytes").glob("*.parquet")):
+        if part.stem not in decoded:
+            yield "pictures", part
+    for folder in sorted((root / VECTORS_FOLDER).glob("*")):
+        if folder.name not in embedders:
+            yield "vectors", folder
+
+
 def _dump_of_record(record: Path) -> Path | None:
     """The dump whose digest a file remembers; None when it cannot be read."""
     try:
@@ -226,6 +246,10 @@ def _leftovers(root: Path) -> Iterator[Path]:
     for path in sorted((root / DUMP_DIGESTS).glob(f"*{PARTIAL_SUFFIX}")):
         yield path
     for path in sorted((root / DOWNLOADS).glob(f"*/*.json.*{PARTIAL_SUFFIX}")):  # of a record that was being written
+        yield path
+    for path in sorted((root / PICTURES_FOLDER).glob(f"*/*{PARTIAL_SUFFIX}")):
+        yield path
+    for path in sorted((root / VECTORS_FOLDER).glob(f"*/*{PARTIAL_SUFFIX}")):
         yield path
     for path in sorted(root.glob("[0-9][0-9][0-9][0-9]-*")):  # a version of which the manifest is gone: half-removed
         if path.is_dir() and path.suffix != PARTIAL_SUFFIX and not (path / BUILD_MANIFEST).exists():

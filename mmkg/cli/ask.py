@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, cell_text, console, print_json, print_table
-from mmkg.errors import ConfigError, unknown_name
+from mmkg.errors import ConfigError, NotFound, unknown_name
 
 EntityArgument = Annotated[str, typer.Argument(metavar="ENTITY", help="Its id, a merged id, or its label.")]
 _ROWS_OF_A_CARD = 12
@@ -108,16 +108,29 @@ def _write_parquet(result: Any, output: Path | None) -> None:
 
 
 def show(
-    build: BuildArgument, entity: EntityArgument, version: VersionOption = None, as_json: JsonOption = False
+    build: BuildArgument,
+    entity: EntityArgument,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Draw the entity's pictures side by side to this .png file.")
+    ] = None,
+    version: VersionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show an entity's card: what it is, its attributes, and its neighbours by relation.
+    """Show an entity's card: what it is, its pictures, its attributes, and its neighbours by relation.
 
-    Example: mmkg show builds/atlas France
+    Example: mmkg show builds/atlas France --pictures france.png
     """
     from mmkg.builds import make_card, open_build
+    from mmkg.builds.pictures import draw_sheet, read_pictures
 
     with open_build(build, version) as opened:
         card = make_card(opened, opened.get_entity(entity))
+        if pictures is not None:
+            seen = [(f"{p['rank']}: {p['width_px']} × {p['height_px']} px", p["sha256"]) for p in card["pictures"]]
+            if not seen:
+                raise NotFound(f"{card['entity']['label'] or entity}: has no pictures to draw. Leave out --pictures.")
+            content = read_pictures(opened, [sha256 for _, sha256 in seen])
+            draw_sheet([(caption, content[sha256]) for caption, sha256 in seen], pictures)
     if as_json:
         print_json(card)
         return
@@ -133,6 +146,10 @@ def show(
             ["said by", about["sources"]],
         ],
     )
+    columns = ["rank", "format", "width_px", "height_px", "licence", "score", "url"]
+    _print_cut(["picture", *columns[1:]], [[picture[name] for name in columns] for picture in card["pictures"]])
+    if pictures is not None:
+        print(f"drew {pictures}")
     _print_cut(["attribute", "value", "said by"], [[a["name"], a["value"], a["sources"]] for a in card["attributes"]])
     for title, arrow in (("out", "→"), ("in", "←")):
         rows = [[f"{arrow} {n['relation']}", n["label"], n["entity_id"], n["sources"]] for n in card[title]]

@@ -34,7 +34,7 @@ def test_the_load_of_a_server_is_shown_at_its_beginning_its_end_and_every_few_se
     monkeypatch.setattr(artifacts.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(artifacts, "create_progress_artifact", lambda progress, **_: shown.append(progress) or "id")
     monkeypatch.setattr(artifacts, "update_progress_artifact", lambda progress, **_: shown.append(progress))
-    tell = artifacts.show_load(_config(tmp_path, "a"))
+    tell = artifacts.show_progress(_config(tmp_path, "a"), "load")
     for done in (0, 100, 500, 600, 1000):
         tell("nodes", done, 1000)
     tell("clean-up", 5, None)  # nobody knows how much there is
