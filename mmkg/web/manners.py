@@ -73,14 +73,27 @@ def check_address(address: httpx.URL, contact: str) -> None:
     """
     if address.scheme not in {"http", "https"} or not address.host:
         raise Refused(f"{shown_url(address)} is not an address of http or https")
+    check_contact(contact, asked="" if _is_here(address.host) else shown_url(address))
+
+
+def check_contact(contact: str, *, asked: str) -> None:
+    """Check that we can say who asks.
+
+    Args:
+        contact: e-mail address or URL.
+        asked: what is to be fetched from another machine, for the message; empty where no contact is needed.
+
+    Raises:
+        FetchError: there is no contact though one is needed, or it is one that a header cannot hold.
+    """
     if not (contact.isascii() and contact.isprintable()):
         raise FetchError(
             f"the contact {contact!r} cannot stand in a User-Agent. Set `contact` in [fetch] to an e-mail "
             "address or a URL."
         )
-    if not contact.strip() and not _is_here(address.host):
+    if asked and not contact.strip():
         raise FetchError(
-            f"{shown_url(address)}: nothing is fetched from other machines without a contact. Set `contact` in [fetch] "
+            f"{asked}: nothing is fetched from other machines without a contact. Set `contact` in [fetch] "
             "to an e-mail address or a URL where the owner of the server finds you."
         )
 
@@ -156,13 +169,18 @@ def _next_address(address: httpx.URL, location: str) -> httpx.URL:
     return further
 
 
+def may_pass(status: int) -> bool:
+    """Whether another try may mend an HTTP status that is a failure."""
+    return status in _PASSING or (500 <= status < 600 and status not in {501, 505})
+
+
 def _check_status(answer: httpx.Response) -> None:
     """Let through what the download knows how to read: 200, 206, 304 and 416."""
     status = answer.status_code
     if status in {200, 206, 304, 416}:
         return
     said = f"answers {status} {answer.reason_phrase}".rstrip()
-    if status in _PASSING or (status >= 500 and status not in {501, 505}):
+    if may_pass(status):
         raise Transient(said, read_retry_after(answer.headers.get("retry-after")))
     raise Refused(said)
 
@@ -175,7 +193,8 @@ def read_retry_after(value: str | None) -> float | None:
     """
     if value is None:
         return None
-    if value.strip().isdecimal():
+    value = value.strip()
+    if value.isdecimal():
         return float(value)
     until = read_http_date(value)
     return None if until is None else max(0.0, until - time.time())

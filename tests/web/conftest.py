@@ -1,10 +1,14 @@
-"""A file server that misbehaves when told to, a mirror of it, and a place to fetch to."""
+"""A file server that misbehaves when told to, a mirror of it, a hostile server, and a guard that keeps us here."""
 
 from pathlib import Path
 
 import pytest
 
+from mmkg.web.bounded import BoundedClient
+from tests.servers.hostile import serve_hostile
 from tests.servers.http_files import serve_files
+from tests.servers.loopback import only_loopback
+from tests.web.bounds import CONTACT, LIMITS
 from tests.web.fetching import CONTENT, DUMP
 
 
@@ -29,3 +33,27 @@ def target(tmp_path) -> Path:
 def mirror():
     with serve_files({DUMP: CONTENT}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def running():
+    with serve_hostile() as server:
+        yield server
+
+
+@pytest.fixture
+def hostile(running):
+    running.asked.clear()
+    return running
+
+
+@pytest.fixture
+def client():
+    with BoundedClient(contact=CONTACT, limits=LIMITS) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def stays_on_loopback(monkeypatch):
+    with only_loopback(monkeypatch):
+        yield
