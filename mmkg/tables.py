@@ -287,9 +287,10 @@ PICTURES = pa.schema(
         pa.field("num_frames", pa.int32()),
         pa.field("orientation", pa.int32()),  # EXIF, 1 … 8; 1 where it says nothing
         pa.field("has_alpha", pa.bool_()),
-        pa.field("phash", pa.string()),  # 64 bits in hex (ImageHash phash of the upright picture over white)
+        pa.field("phash", pa.string()),  # 64 bits in hex (ImageHash phash of the normalised picture)
         pa.field("deviation", pa.float32()),  # of the luminance, 0 … 127.5: next to 0 for a blank picture
         pa.field("num_colours", pa.int32()),  # of the picture made small, at 4 bits a channel
+        pa.field("colours", pa.binary()),  # mean RGB of 8 × 8 cells, row by row: 192 bytes
         pa.field("normalised_format", pa.string()),  # png | jpeg
         pa.field("normalised", pa.binary()),  # RGB, upright, alpha over white, shorter side at most the config's
     ]
