@@ -154,5 +154,8 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _importable("neo4j", "neo4j", "neo4j"),
     _neo4j_server,
     _importable("SPARQLWrapper", "SPARQLWrapper", "sparql"),
+    _importable("Pillow", "PIL.Image", None),
     _importable("open_clip_torch", "open_clip", "images"),
+    _importable("usearch", "usearch.index", "images"),
+    _importable("sentence-transformers", "sentence_transformers", "sentence"),
 )
