@@ -1,9 +1,14 @@
-"""What of an entity is its text: the words that an embedder turns into the entity's text vector."""
+"""What of an entity is its text, which an embedder turns into its text vector; and vectors of texts found again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.dataset as ds
+
+from mmkg.embeddings.base import content_key
+from mmkg.shards import Archive
 
 TextKind = Literal["label", "label_description"]
 
@@ -25,3 +30,22 @@ def entity_texts(entities: ds.Dataset, kind: TextKind) -> Iterator[tuple[int, st
             text = ": ".join(part for part in (row["label"], row.get("description")) if part)
             if text:
                 yield row["entity_index"], text
+
+
+def find_texts(archive: Archive, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Rows (n, d) of texts that were encoded; zeros where a text has none.
+
+    Args:
+        archive: of `vector_archive`.
+        texts: n, in any order, also twice.
+    """
+    keys = [content_key("text", text) for text in texts]
+    there = archive.find(keys, ["content", "vector"])
+    places = {key: place for place, key in enumerate(there["content"].to_pylist())}
+    dimension = archive.schema.field("vector").type.list_size
+    rows = np.zeros((len(keys), dimension), np.float32)
+    found = [place for place, key in enumerate(keys) if key in places]
+    if found:
+        vectors = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in there["vector"].chunks])
+        rows[found] = vectors.reshape(-1, dimension)[[places[keys[place]] for place in found]]
+    return rows
