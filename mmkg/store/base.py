@@ -42,6 +42,22 @@ class Path(NamedTuple):
     steps: tuple[Step, ...]
 
 
+class EntityImage(NamedTuple):
+    """One picture of an entity that was asked for. Where several have the bytes, the smallest url says where from."""
+
+    entity_id: str
+    sha256: str  # of the bytes as they were served
+    rank: int  # 0 is the best of the entity's
+    score: float | None  # how well it shows the entity; None without an embedder
+    url: str
+    licence: str | None
+    author: str | None
+    source_page: str | None
+    width_px: int | None
+    height_px: int | None
+    format: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class EntityDescription:
     """All that a store holds about one entity."""
@@ -61,8 +77,10 @@ class Counts:
     """How much a store holds."""
 
     entities: int
-    relationships: int
+    relationships: int  # between entities
     by_relation: Mapping[str, int]  # relationship type → number; also those with 0
+    images: int = 0
+    image_links: int = 0  # from an entity to a picture of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +93,8 @@ class LoadReport:
     properties: tuple[str, ...]  # attributes that became properties
     values_left_out: int  # literals of those attributes that are no value of the property's type
     bytes: int  # of the database
+    images: int = 0
+    image_links: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)  # by step
 
 
@@ -153,8 +173,22 @@ class GraphReader(Protocol):
         """
         ...
 
+    def find_images(self, entity_ids: Sequence[str]) -> list[EntityImage]:
+        """The pictures of each of some entities.
+
+        Args:
+            entity_ids: one that is given twice counts once.
+
+        Returns:
+            By entity in the order given, then by rank.
+
+        Raises:
+            NotFound: an entity is not in the store.
+        """
+        ...
+
     def counts(self) -> Counts:
-        """Number of entities and relationships."""
+        """Number of entities, relationships and pictures."""
         ...
 
     def close(self) -> None:

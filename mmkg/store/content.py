@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from mmkg.config import StoreConfig
 from mmkg.errors import StoreError
 from mmkg.shards import PARTIAL_SUFFIX, write_json
+from mmkg.store.columns import EDGES, IMAGE_LINKS, IMAGES, nodes_schema, parquet_options
 from mmkg.store.digest import DIGEST_FORMAT, ContentDigest, digest_embedded, digest_tables
 from mmkg.store.manifest import model_from_json
 from mmkg.store.model import StoreModel, read_model
-from mmkg.store.prepare import EDGES, nodes_schema, parquet_options, prepare
+from mmkg.store.prepare import prepare
 
 __all__ = [
     "Content",
@@ -34,23 +35,31 @@ __all__ = [
 ]
 
 CONTENT_MANIFEST = "content.json"
-_NODES_FILE = "nodes.parquet"
+_NODES_FILE, _IMAGES_FILE, _LINKS_FILE = "nodes.parquet", "images.parquet", "image-links.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """A folder of nodes and edges: columns of nodes are those of `nodes_schema`, of edges those of `EDGES`."""
+    """A folder of nodes and edges; their columns are those of `nodes_schema`, `EDGES`, `IMAGES` and `IMAGE_LINKS`."""
 
     folder: Path
     model: StoreModel
     nodes: Path
     edges: Mapping[str, Path]  # relationship type → file; types without edges have none
+    images: Path | None = None  # None: the graph has no pictures
+    image_links: Path | None = None
     digest: ContentDigest
     values_left_out: int  # literals that are not of their property's type
 
 
 def write_content(
-    tables_folder: Path, config: StoreConfig, source_names: Sequence[str], folder: Path, *, memory_limit: str = "2GB"
+    tables_folder: Path,
+    config: StoreConfig,
+    source_names: Sequence[str],
+    folder: Path,
+    *,
+    images_folder: Path | None = None,
+    memory_limit: str = "2GB",
 ) -> Content:
     """Write what a store is to hold of the graph in a folder of tables; what is in `folder` of it is replaced.
 
@@ -59,17 +68,19 @@ def write_content(
         config: which attributes become properties.
         source_names: bit i of a `sources` column is the i-th of them.
         folder: is made.
+        images_folder: holds the table images; None for a graph without pictures.
         memory_limit: of the relational engine.
 
     Raises:
-        StoreError: a triple names an entity or relation that is not there.
+        StoreError: a triple or a picture names an entity or relation that is not there.
         ConfigError: the config names an attribute that the graph does not have.
         ShardError: a table is missing.
     """
     model = read_model(tables_folder, config, source_names)
     _begin(folder)
-    files = prepare(tables_folder, model, folder, memory_limit=memory_limit)
-    return _finish(folder, model, files.nodes, files.edges, files.values_left_out, memory_limit)
+    files = prepare(tables_folder, model, folder, images_folder=images_folder, memory_limit=memory_limit)
+    images, links = (files.pictures.images, files.pictures.links) if files.pictures else (None, None)
+    return _finish(folder, model, (files.nodes, files.edges, images, links), files.values_left_out, memory_limit)
 
 
 def gather_content(
@@ -78,6 +89,8 @@ def gather_content(
     edges: Iterable[tuple[str, pa.RecordBatchReader]],
     folder: Path,
     *,
+    images: pa.RecordBatchReader | None = None,
+    image_links: pa.RecordBatchReader | None = None,
     memory_limit: str = "2GB",
 ) -> Content:
     """Write what a store holds now, from streams in any order; what is in `folder` of it is replaced.
@@ -87,6 +100,8 @@ def gather_content(
         nodes: columns of `nodes_schema`, in any order; `types` and `aliases` may be null.
         edges: relationship type and its rows, columns of `EDGES`; a type is given once. Asked one after the other.
         folder: is made.
+        images: columns of `IMAGES`, in any order. Asked after the nodes.
+        image_links: columns of `IMAGE_LINKS`, in any order. Asked last.
         memory_limit: of the relational engine.
 
     Raises:
@@ -95,16 +110,16 @@ def gather_content(
     _begin(folder)
     nodes_file = folder / _NODES_FILE
     _write_stream(nodes_file, nodes, nodes_schema(model.properties), ["types"])
+    images_file = _write_any(folder / _IMAGES_FILE, images, IMAGES, ["source_page", "licence", "author", "format"])
     files: dict[str, Path] = {}
     for number, (name, rows) in enumerate(edges):
         if name in files:
             raise StoreError(f"{folder}: edges of the type '{name}' were given twice")
-        path = folder / f"edges-{number:06d}.parquet"
-        if _write_stream(path, rows, EDGES, ["relation_id", "sources"]):
+        path = _write_any(folder / f"edges-{number:06d}.parquet", rows, EDGES, ["relation_id", "sources"])
+        if path is not None:
             files[name] = path
-        else:
-            path.unlink()
-    return _finish(folder, model, nodes_file, files, 0, memory_limit)
+    links_file = _write_any(folder / _LINKS_FILE, image_links, IMAGE_LINKS, [])
+    return _finish(folder, model, (nodes_file, files, images_file, links_file), 0, memory_limit)
 
 
 def read_content(folder: Path) -> Content:
@@ -126,6 +141,9 @@ def read_content(folder: Path) -> Content:
             model=model_from_json(data["model"]),
             nodes=folder / data["nodes"],
             edges={name: folder / file for name, file in data["edges"].items()},
+            # what was written before there were pictures does not name any
+            images=folder / data["images"] if data.get("images") else None,
+            image_links=folder / data["image_links"] if data.get("image_links") else None,
             digest=ContentDigest(**data["digest"]),
             values_left_out=data["values_left_out"],
         )
@@ -143,14 +161,23 @@ def _begin(folder: Path) -> None:
     (folder / CONTENT_MANIFEST).unlink(missing_ok=True)
     for path in (*folder.glob("edges-*.parquet"), *folder.glob(f"{CONTENT_MANIFEST}*{PARTIAL_SUFFIX}")):
         path.unlink()
+    for name in (_IMAGES_FILE, _LINKS_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _finish(
-    folder: Path, model: StoreModel, nodes: Path, edges: Mapping[str, Path], values_left_out: int, memory_limit: str
+    folder: Path,
+    model: StoreModel,
+    files: tuple[Path, Mapping[str, Path], Path | None, Path | None],
+    values_left_out: int,
+    memory_limit: str,
 ) -> Content:
-    """Compute the digest and write the manifest."""
+    """Compute the digest and write the manifest; the files are those of nodes, edges, pictures and links to them."""
+    nodes, edges, images, image_links = files
     spill = folder / "spill"
-    digest = digest_tables(nodes, edges, memory_limit=memory_limit, spill_folder=spill)
+    digest = digest_tables(
+        nodes, edges, images=images, image_links=image_links, memory_limit=memory_limit, spill_folder=spill
+    )
     if spill.exists():
         shutil.rmtree(spill)
     write_json(
@@ -161,11 +188,34 @@ def _finish(
             "digest": dataclasses.asdict(digest),
             "nodes": nodes.name,
             "edges": {name: path.name for name, path in edges.items()},
+            "images": images.name if images else None,
+            "image_links": image_links.name if image_links else None,
             "values_left_out": values_left_out,
             "model": dataclasses.asdict(model),
         },
     )
-    return Content(folder=folder, model=model, nodes=nodes, edges=edges, digest=digest, values_left_out=values_left_out)
+    return Content(
+        folder=folder,
+        model=model,
+        nodes=nodes,
+        edges=edges,
+        images=images,
+        image_links=image_links,
+        digest=digest,
+        values_left_out=values_left_out,
+    )
+
+
+def _write_any(
+    path: Path, rows: pa.RecordBatchReader | None, schema: pa.Schema, repeated: Sequence[str]
+) -> Path | None:
+    """Write rows as a Parquet file if there are any."""
+    if rows is None:
+        return None
+    if _write_stream(path, rows, schema, repeated):
+        return path
+    path.unlink()
+    return None
 
 
 def _write_stream(path: Path, rows: pa.RecordBatchReader, schema: pa.Schema, repeated: Sequence[str]) -> int:

@@ -11,6 +11,9 @@ from pathlib import Path
 from mmkg.errors import StoreError
 
 NODE_TABLE = "Entity"
+IMAGE_TABLE = "Image"
+IMAGE_LINK = "HAS_IMAGE"  # from an entity to its pictures
+KEYS = {NODE_TABLE: "entity_id", IMAGE_TABLE: "sha256"}  # label of a node → the property that names it
 RESULT_LIMIT = 1_000_000_000  # for `LIMIT $limit` where none is asked for
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -74,6 +77,7 @@ CHECKPOINT = "CHECKPOINT"
 # --- verification ----------------------------------------------------------------------------------------------------
 
 COUNT_ENTITIES = f"MATCH (e:{NODE_TABLE}) RETURN count(*)"
+COUNT_IMAGES = f"MATCH (i:{IMAGE_TABLE}) RETURN count(*)"
 SHOW_TABLES = "CALL show_tables() RETURN name, type"
 
 
@@ -117,6 +121,13 @@ FIND_BY_ANY_CASE_INDEXED = (
     "WHERE toLower(e.label) = toLower($name) RETURN e.entity_id ORDER BY e.entity_id"
 )
 ONLINE_INDEXES = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN name"
+# The pictures of ``$entity_id``, in the order of the fields of `EntityImage`; reads the same on Neo4j.
+_IMAGE_FIELDS = (
+    "i.sha256, r.rank, r.score, i.url, i.licence, i.author, i.source_page, i.width_px, i.height_px, i.format"
+)
+FIND_IMAGES = (
+    f"MATCH (e:{NODE_TABLE} {{entity_id: $entity_id}})-[r:{IMAGE_LINK}]->(i:{IMAGE_TABLE}) RETURN {_IMAGE_FIELDS}"
+)
 HAS_ENTITY = f"MATCH (e:{NODE_TABLE} {{entity_id: $entity_id}}) RETURN count(*)"
 
 
@@ -135,8 +146,11 @@ def neighbours(direction: str, types: Sequence[str] | None, *, limited: bool) ->
     return f"{query} ORDER BY relation, neighbour LIMIT $limit" if limited else query
 
 
-def expand(direction: str, types: Sequence[str] | None, num_hops: int) -> str:
-    """All entities within `num_hops` of ``$entity_id`` with their distance, the seed itself left out."""
+def expand(direction: str, types: Sequence[str], num_hops: int) -> str:
+    """All entities within `num_hops` of ``$entity_id`` with their distance, the seed itself left out.
+
+    The types must be named: a pattern of any type leads from one entity to another through a picture that both have.
+    """
     left, right = {"out": ("-", "->"), "in": ("<-", "-"), "both": ("-", "-")}[direction]
     return (
         f"MATCH p = (e:{NODE_TABLE} {{entity_id: $entity_id}})"
@@ -173,6 +187,13 @@ def neighbours_neo4j(ways: Sequence[str], types: Sequence[str] | None, *, limite
     return " UNION ALL ".join(parts)
 
 
+# The pictures of each of ``$ids`` that has any, in one row a seed: seed, [[field of `EntityImage`, …], …].
+FIND_IMAGES_NEO4J = (
+    f"UNWIND $ids AS id MATCH (e:{NODE_TABLE} {{entity_id: id}})-[r:{IMAGE_LINK}]->(i:{IMAGE_TABLE}) "
+    f"RETURN id, collect([{_IMAGE_FIELDS}]) AS images"
+)
+
+
 def steps_neo4j(ways: Sequence[str], types: Sequence[str] | None) -> str:
     """All steps from each of ``$ids``, in one row a seed and direction: seed, direction, [[type, neighbour], …]."""
     return " UNION ALL ".join(
@@ -187,12 +208,15 @@ def expand_neo4j(direction: str, types: Sequence[str] | None, num_hops: int) -> 
     """All entities within `num_hops` of any of ``$ids`` with their distance to the nearest.
 
     Asked for the smallest length alone, the server visits each entity once (its plan says `VarLengthExpand(Pruning,
-    BFS,All)`); for the paths, or by a quantified pattern, it would walk every path: 5,000³ of them around a hub.
+    BFS,All)`); for the paths, or by a quantified pattern, it would walk every path: 5,000³ of them around a hub. Along
+    any type, a step might lead to a picture, and on to whoever else has it: the condition stands in the same plan.
+    (Naming thousands of types instead stops the server's planner.)
     """
+    entities_only = f"WHERE all(m IN nodes(p) WHERE m:{NODE_TABLE}) " if types is None else ""
     return (
         f"UNWIND $ids AS id MATCH (e:{NODE_TABLE} {{entity_id: id}}) "
         f"MATCH p = (e){_arrow(direction, relationship_pattern(types) + f'*1..{int(num_hops)}')}(n:{NODE_TABLE}) "
-        "WITH n, min(length(p)) AS hop RETURN n.entity_id, hop"
+        f"{entities_only}WITH n, min(length(p)) AS hop RETURN n.entity_id, hop"
     )
 
 

@@ -24,6 +24,7 @@ from mmkg.store.base import (
     Counts,
     Direction,
     EntityDescription,
+    EntityImage,
     Neighbour,
     Path,
     Step,
@@ -32,6 +33,7 @@ from mmkg.store.base import (
     choose_types,
     no_entity,
 )
+from mmkg.store.columns import IMAGES
 from mmkg.store.connection import ENGINE, fetch_rows, fetch_table, open_database
 from mmkg.store.dates import rows_with_dates
 from mmkg.store.manifest import StoreManifest, check_file, read_store_manifest
@@ -79,6 +81,7 @@ class EmbeddedStore:
         self.manifest = manifest
         self._database = database
         self._relation_ids = manifest.model.relation_ids()
+        self._has_images = manifest.images > 0  # a store that was made before there were pictures has no table of them
         self._lock = threading.Lock()
         self._idle: list[ladybug.Connection] = []
         self._closed = False
@@ -155,17 +158,43 @@ class EmbeddedStore:
         if not isinstance(error, RuntimeError):
             return QueryError(f"the value of a parameter cannot be passed on: {message}")
         properties = (*ENTITY_PROPERTIES, *(prop.name for prop in self.manifest.model.properties))
-        return explain_error(cypher, message, [*self._relation_ids, *properties, statements.NODE_TABLE])
+        own = (statements.NODE_TABLE, statements.IMAGE_TABLE, statements.IMAGE_LINK, *IMAGES.names, "rank", "score")
+        return explain_error(cypher, message, [*self._relation_ids, *properties, *own])
 
     def counts(self) -> Counts:
-        """Number of entities and relationships, counted now."""
+        """Number of entities, relationships and pictures, counted now."""
         with self._connection() as connection:
             [[entities]] = fetch_rows(connection, statements.COUNT_ENTITIES)
             by_relation = {
                 name: int(fetch_rows(connection, statements.count_relationships(name))[0][0])
                 for name in self._relation_ids
             }
-        return Counts(entities=entities, relationships=sum(by_relation.values()), by_relation=by_relation)
+            images = image_links = 0
+            if self._has_images:
+                [[images]] = fetch_rows(connection, statements.COUNT_IMAGES)
+                [[image_links]] = fetch_rows(connection, statements.count_relationships(statements.IMAGE_LINK))
+        return Counts(
+            entities=entities,
+            relationships=sum(by_relation.values()),
+            by_relation=by_relation,
+            images=images,
+            image_links=image_links,
+        )
+
+    def find_images(self, entity_ids: Sequence[str]) -> list[EntityImage]:
+        """The pictures of each of some entities; see :class:`mmkg.store.base.GraphReader`."""
+        found: list[EntityImage] = []
+        with self._connection() as connection:
+            for entity_id in dict.fromkeys(entity_ids):
+                rows = []
+                if self._has_images:
+                    rows = fetch_rows(connection, statements.FIND_IMAGES, {"entity_id": entity_id})
+                if not rows:
+                    _check_entity(connection, entity_id)
+                found += sorted(
+                    (EntityImage(entity_id, *row) for row in rows), key=lambda image: (image.rank, image.sha256)
+                )
+        return found
 
     def find_entity(self, name: str) -> tuple[str, ...]:
         """Ids of all entities called so, sorted: by id, else by merged alias, else label, else label in any case."""
@@ -284,12 +313,12 @@ class EmbeddedStore:
         """Distance in hops of each entity within `num_hops` of the nearest seed, by the engine's own shortest paths."""
         check_direction(direction)
         check_not_negative("num_hops", num_hops)
-        types = choose_types(relations, self._relation_ids)
+        types = choose_types(relations, self._relation_ids) if relations is not None else tuple(self._relation_ids)
         hops = dict.fromkeys(entity_ids, 0)
         with self._connection() as connection:
             for seed in list(hops):
                 _check_entity(connection, seed)
-                if not num_hops or not self._relation_ids or types == ():
+                if not num_hops or not types:
                     continue
                 query = statements.expand(direction, types, num_hops)
                 for entity_id, distance in fetch_rows(connection, query, {"entity_id": seed}):

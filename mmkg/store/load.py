@@ -30,11 +30,11 @@ from mmkg.store.manifest import STORE_MANIFEST, StoreManifest, write_store_manif
 from mmkg.store.migrations import read_migrations
 from mmkg.store.model import StoreModel, read_model
 from mmkg.store.prepare import PreparedFiles, prepare
-from mmkg.store.verify import verify_database
+from mmkg.store.verify import HeldCounts, verify_database
 
 logger = logging.getLogger(__name__)
 
-STORE_VERSION = 2  # of this code: raised when a store of the same tables would differ
+STORE_VERSION = 3  # of this code: raised when a store of the same tables would differ
 _DATABASE_SUFFIX = ".lbug"
 _BYTES_PER_ENTITY_AND_TYPE = 3
 _MUCH_BYTES = 20 << 30
@@ -47,6 +47,7 @@ def load_store(
     config: StoreConfig,
     source_names: Sequence[str],
     *,
+    images_folder: Path | None = None,
     buffer_bytes: int = 2 << 30,
     memory_limit: str = "2GB",
 ) -> LoadReport:
@@ -57,6 +58,7 @@ def load_store(
         target: the store's folder.
         config: which attributes become properties.
         source_names: bit i of a `sources` column is the i-th of them.
+        images_folder: holds the table images; None for a graph without pictures.
         buffer_bytes: memory of the store's engine.
         memory_limit: of the relational engine that prepares the files.
 
@@ -73,28 +75,31 @@ def load_store(
     with _timed(seconds, "prepare"):
         model = read_model(tables_folder, config, source_names)
         _warn_of_size(model, open_table(tables_folder, "entities").count_rows())
-        files = prepare(tables_folder, model, work / "files", memory_limit=memory_limit)
+        files = prepare(tables_folder, model, work / "files", images_folder=images_folder, memory_limit=memory_limit)
     with _timed(seconds, "copy"), writable_database(database, buffer_bytes=buffer_bytes) as connection:
         copy_files(connection, model, files)
     with _timed(seconds, "verify"):
         shutil.rmtree(work / "files")
-        entities = verify_database(database, tables_folder, model, buffer_bytes=buffer_bytes)
+        counts = verify_database(database, tables_folder, model, images_folder=images_folder, buffer_bytes=buffer_bytes)
     with _timed(seconds, "switch"):
-        manifest = _switch(target, database, model, entities)
+        manifest = _switch(target, database, model, counts)
     report = LoadReport(
-        entities=entities,
+        entities=counts.entities,
         triples=files.num_edges,
         relations=len(model.relationships),
         properties=tuple(prop.name for prop in model.properties),
         values_left_out=files.values_left_out,
         bytes=manifest.bytes,
+        images=counts.images,
+        image_links=counts.image_links,
         seconds={step: round(value, 3) for step, value in seconds.items()},
     )
     logger.info(
-        "store: %s entities, %s triples of %s relations, %s MB (%s)",
+        "store: %s entities, %s triples of %s relations, %s pictures, %s MB (%s)",
         f"{report.entities:,}",
         f"{report.triples:,}",
         f"{report.relations:,}",
+        f"{report.images:,}",
         f"{report.bytes / 1e6:,.0f}",
         ", ".join(f"{step} {value:.1f} s" for step, value in seconds.items()),
     )
@@ -120,6 +125,9 @@ def copy_files(connection: ladybug.Connection, model: StoreModel, files: Prepare
         fetch_rows(connection, cypher.copy_into(name, file))
         if number % _TABLES_PER_CHECKPOINT == 0:
             fetch_rows(connection, cypher.CHECKPOINT)
+    if files.pictures is not None:
+        fetch_rows(connection, cypher.copy_into(cypher.IMAGE_TABLE, files.pictures.images))
+        fetch_rows(connection, cypher.copy_into(cypher.IMAGE_LINK, files.pictures.links))
 
 
 @contextmanager
@@ -141,7 +149,7 @@ def _warn_of_size(model: StoreModel, entities: int) -> None:
         )
 
 
-def _switch(target: Path, database: Path, model: StoreModel, entities: int) -> StoreManifest:
+def _switch(target: Path, database: Path, model: StoreModel, counts: HeldCounts) -> StoreManifest:
     """Give the database its final name, then let the manifest name it, then remove what no manifest names."""
     sha256 = file_sha256(database)
     final = target / f"graph-{sha256[:16]}{_DATABASE_SUFFIX}"
@@ -151,8 +159,10 @@ def _switch(target: Path, database: Path, model: StoreModel, entities: int) -> S
         sha256=sha256,
         engine=ENGINE,
         migrations={f"V{m.version:04}__{m.name}": m.sha256 for m in read_migrations("embedded")},
-        entities=entities,
+        entities=counts.entities,
         model=model,
+        images=counts.images,
+        image_links=counts.image_links,
     )
     commit(database, final)
     sync_folder(target)

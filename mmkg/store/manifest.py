@@ -28,6 +28,8 @@ class StoreManifest:
     migrations: dict[str, str]  # V0001__entities → digest of the file
     entities: int
     model: StoreModel
+    images: int = 0  # a store that was made before there were pictures does not say it
+    image_links: int = 0
 
 
 def model_from_json(data: Mapping[str, Any]) -> StoreModel:

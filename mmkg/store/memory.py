@@ -4,7 +4,7 @@ Not for large graphs. What it answers is what the engines must answer; it shares
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from mmkg.store.base import (
     Counts,
     Direction,
     EntityDescription,
+    EntityImage,
     Neighbour,
     Path,
     Step,
@@ -37,6 +38,7 @@ class MemoryStore:
         self._attributes = dict(zip((row["entity_id"] for row in entities), attributes, strict=True))
         self._neighbours: dict[str, list[Neighbour]] = defaultdict(list)
         self._by_relation = {relationship.type: 0 for relationship in model.relationships}
+        self._images: dict[str, list[EntityImage]] = defaultdict(list)
 
     def __enter__(self) -> Self:
         """Use the store in a ``with`` block."""
@@ -55,10 +57,28 @@ class MemoryStore:
             label = self._entities[other]["label"]
             self._neighbours[entity_id].append(Neighbour(entity_id, direction, relation, other, label, sources))
 
+    def add_image(self, image: EntityImage) -> None:
+        """Add one picture of an entity that is there."""
+        self._images[image.entity_id].append(image)
+
     def counts(self) -> Counts:
-        """Number of entities and relationships."""
-        total = sum(self._by_relation.values())
-        return Counts(entities=len(self._entities), relationships=total, by_relation=dict(self._by_relation))
+        """Number of entities, relationships and pictures."""
+        links = [image for images in self._images.values() for image in images]
+        return Counts(
+            entities=len(self._entities),
+            relationships=sum(self._by_relation.values()),
+            by_relation=dict(self._by_relation),
+            images=len({image.sha256 for image in links}),
+            image_links=len(links),
+        )
+
+    def find_images(self, entity_ids: Sequence[str]) -> list[EntityImage]:
+        """The pictures of each of some entities; see :class:`mmkg.store.base.GraphReader`."""
+        found: list[EntityImage] = []
+        for entity_id in dict.fromkeys(entity_ids):
+            self._check_entity(entity_id)
+            found += sorted(self._images[entity_id], key=lambda image: (image.rank, image.sha256))
+        return found
 
     def find_entity(self, name: str) -> tuple[str, ...]:
         """Ids of all entities called so, sorted: by id, else by merged alias, else label, else label in any case."""
@@ -169,7 +189,13 @@ def _end(walk: Path) -> str:
     return walk.steps[-1].entity_id if walk.steps else walk.start_id
 
 
-def open_memory(tables_folder: FilePath, config: StoreConfig, source_names: Sequence[str]) -> MemoryStore:
+def open_memory(
+    tables_folder: FilePath,
+    config: StoreConfig,
+    source_names: Sequence[str],
+    *,
+    images_folder: FilePath | None = None,
+) -> MemoryStore:
     """Read a graph's tables into memory; the arguments are those of :func:`mmkg.store.load_store`."""
     model = read_model(tables_folder, config, source_names)
     entities = open_table(tables_folder, "entities").to_table().to_pylist()
@@ -192,4 +218,24 @@ def open_memory(tables_folder: FilePath, config: StoreConfig, source_names: Sequ
             ids[row["tail_index"]],
             list_sources(row["sources"], source_names),
         )
+    for image in _read_images(images_folder, ids) if images_folder is not None else ():
+        store.add_image(image)
     return store
+
+
+def _read_images(images_folder: FilePath, ids: Mapping[int, str]) -> list[EntityImage]:
+    """The kept pictures: of the same bytes, the smallest url says where from, and an entity's best rank counts."""
+    rows = [row for row in open_table(images_folder, "images").to_table().to_pylist() if row["status"] == "ok"]
+    best: dict[tuple[int, str], dict[str, Any]] = {}
+    origin: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        link = (row["entity_index"], row["sha256"])
+        if link not in best or row["rank"] < best[link]["rank"]:
+            best[link] = row
+        if row["sha256"] not in origin or row["url"] < origin[row["sha256"]]["url"]:
+            origin[row["sha256"]] = row
+    names = [name for name in EntityImage._fields if name not in ("entity_id", "sha256", "rank", "score")]
+    return [
+        EntityImage(ids[index], sha256, row["rank"], row["score"], *(origin[sha256][name] for name in names))
+        for (index, sha256), row in best.items()
+    ]

@@ -1,13 +1,13 @@
 """From the tables of a graph to the Parquet files that every store is loaded from: one of nodes, one for each type.
 
-The embedded store copies them as they are; a Neo4j server gets them as import files, or their difference to what it
-holds. Rows are in order of entity_id, and of both ends' ids: the order of the tables' indices.
+Those of pictures are written by ``pictures.py``. The embedded store copies them as they are; a Neo4j server gets them
+as import files, or their difference to what it holds. Rows are in order of entity_id, and of both ends' ids: the order
+of the tables' indices.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -17,19 +17,12 @@ import pyarrow.parquet as pq
 
 from mmkg.errors import StoreError
 from mmkg.shards import open_table, table_glob
+from mmkg.store.columns import EDGES, nodes_schema, parquet_options, value_type_of
 from mmkg.store.model import Property, Relationship, StoreModel, list_sources
+from mmkg.store.pictures import PictureFiles, write_pictures
 
 _ENTITIES_PER_CHUNK = 128 * 1024
 _ROWS_PER_BATCH = 1024 * 1024
-_VALUE_TYPES = {"number": pa.float64(), "date": pa.date32(), "text": pa.string()}
-EDGES = pa.schema(
-    [
-        pa.field("from", pa.string(), nullable=False),
-        pa.field("to", pa.string(), nullable=False),
-        pa.field("relation_id", pa.string(), nullable=False),
-        pa.field("sources", pa.list_(pa.string()), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,43 +33,28 @@ class PreparedFiles:
     edges: dict[str, Path]  # relationship type → file; types without triples have none
     num_edges: int
     values_left_out: int
+    pictures: PictureFiles | None = None  # None: the graph has none
 
 
-def parquet_options(repeated: Sequence[str]) -> dict[str, Any]:
-    """How nodes and edges are laid out in Parquet.
-
-    Without least and greatest values: DuckDB 2.0.0 answers ``IS NULL`` with every row of a group whose other values are
-    all the same, if it is told so by these two and the column has no dictionary. Nothing asks for a range of them.
-
-    Args:
-        repeated: columns that repeat few values.
-    """
-    return {"compression": "snappy", "use_dictionary": list(repeated), "write_statistics": False}
-
-
-def nodes_schema(properties: Sequence[Property]) -> pa.Schema:
-    """Columns of the file of nodes, in the order of the node table's."""
-    fields = [
-        pa.field("entity_id", pa.string(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("description", pa.string()),
-        pa.field("types", pa.list_(pa.string())),
-        pa.field("aliases", pa.list_(pa.string())),
-    ]
-    for prop in properties:
-        value_type = _VALUE_TYPES[prop.value_column]
-        fields.append(pa.field(prop.name, pa.list_(value_type) if prop.many else value_type))
-    return pa.schema(fields)
-
-
-def prepare(tables_folder: Path, model: StoreModel, folder: Path, *, memory_limit: str = "2GB") -> PreparedFiles:
+def prepare(
+    tables_folder: Path,
+    model: StoreModel,
+    folder: Path,
+    *,
+    images_folder: Path | None = None,
+    memory_limit: str = "2GB",
+) -> PreparedFiles:
     """Write the files of a graph into a folder.
 
     Args:
         tables_folder: holds entities, triples and literals.
         model: which properties and relationship types there are to be.
         folder: is made.
+        images_folder: holds the table images; None for a graph without pictures.
         memory_limit: of the relational engine; beyond it, it spills into the folder.
+
+    Raises:
+        StoreError: a triple or a picture names an entity or relation that is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings: dict[str, str | bool | int | float | list[str]] = {
@@ -86,7 +64,10 @@ def prepare(tables_folder: Path, model: StoreModel, folder: Path, *, memory_limi
     with duckdb.connect(config=settings) as connection:
         nodes, left_out = _write_nodes(connection, tables_folder, model.properties, folder)
         edges, num_edges = _write_edges(connection, tables_folder, model, folder)
-    return PreparedFiles(nodes=nodes, edges=edges, num_edges=num_edges, values_left_out=left_out)
+        pictures = None
+        if images_folder is not None:
+            pictures = write_pictures(connection, images_folder, tables_folder, folder)
+    return PreparedFiles(nodes=nodes, edges=edges, num_edges=num_edges, values_left_out=left_out, pictures=pictures)
 
 
 def _write_nodes(
@@ -170,7 +151,7 @@ def _property_columns(
     columns = []
     for slot, prop in enumerate(properties):
         part = values.slice(starts[slot], starts[slot + 1] - starts[slot])
-        column = part[prop.value_column].combine_chunks().cast(_VALUE_TYPES[prop.value_column])
+        column = part[prop.value_column].combine_chunks().cast(value_type_of(prop))
         columns.append(_spread(column, part["row"].to_numpy(), rows, many=prop.many))
     return columns
 

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import ladybug
@@ -24,14 +24,27 @@ from mmkg.store.model import Property, StoreModel, list_sources
 
 _SAMPLE_ENTITIES = 100
 _SAMPLE_TRIPLES = 100
+# In the order of `cypher.FIND_IMAGES`, behind the link's.
+_IMAGE_COLUMNS = ("url", "licence", "author", "source_page", "width_px", "height_px", "format")
 
 
-def verify_store(folder: Path, tables_folder: Path, *, buffer_bytes: int = 1 << 30) -> None:
+class HeldCounts(NamedTuple):
+    """What a database was found to hold."""
+
+    entities: int
+    images: int
+    image_links: int
+
+
+def verify_store(
+    folder: Path, tables_folder: Path, *, images_folder: Path | None = None, buffer_bytes: int = 1 << 30
+) -> None:
     """Check a finished store: its file is as it was written, and holds what the tables hold.
 
     Args:
         folder: the store.
         tables_folder: the tables it was made of.
+        images_folder: holds the table images that it was made of; None for a graph without pictures.
         buffer_bytes: memory of the engine.
 
     Raises:
@@ -42,11 +55,13 @@ def verify_store(folder: Path, tables_folder: Path, *, buffer_bytes: int = 1 << 
         raise StoreError(f"{folder}: made by {manifest.engine}, installed is {ENGINE}. Run `mmkg build` again.")
     # The file first: an engine may crash on a corrupt one.
     path = check_file(folder, manifest, content=True)
-    verify_database(path, tables_folder, manifest.model, buffer_bytes=buffer_bytes)
+    verify_database(path, tables_folder, manifest.model, images_folder=images_folder, buffer_bytes=buffer_bytes)
 
 
-def verify_database(path: Path, tables_folder: Path, model: StoreModel, *, buffer_bytes: int) -> int:
-    """Compare a database with the tables; returns the number of entities.
+def verify_database(
+    path: Path, tables_folder: Path, model: StoreModel, *, images_folder: Path | None = None, buffer_bytes: int
+) -> HeldCounts:
+    """Compare a database with the tables.
 
     Raises:
         StoreError: they differ.
@@ -56,7 +71,8 @@ def verify_database(path: Path, tables_folder: Path, model: StoreModel, *, buffe
         entities = _check_counts(path, connection, tables, tables_folder, model)
         _check_triples(path, connection, tables, tables_folder, model)
         _check_entities(path, connection, tables, tables_folder, model)
-    return entities
+        images, image_links = _check_images(path, connection, tables, tables_folder, images_folder)
+    return HeldCounts(entities, images, image_links)
 
 
 def _differs(path: Path, what: str, expected: object, found: object) -> StoreError:
@@ -78,7 +94,7 @@ def _check_counts(
     if found != entities:
         raise _differs(path, "number of entities", entities, found)
     there = {name for name, kind in fetch_rows(connection, cypher.SHOW_TABLES) if kind == "REL"}
-    types = {relationship.type for relationship in model.relationships}
+    types = {cypher.IMAGE_LINK, *(relationship.type for relationship in model.relationships)}
     if there != types:
         raise _differs(path, "relationship types", sorted(types - there), sorted(there - types))
     counts = dict(
@@ -150,6 +166,69 @@ def _check_entities(
         for name, want, have in zip(names, expected, found[0], strict=True):
             if not _equal(want, have):
                 raise _differs(path, f"{row['entity_id']}: {name}", want, have)
+
+
+def _check_images(
+    path: Path,
+    connection: ladybug.Connection,
+    tables: duckdb.DuckDBPyConnection,
+    tables_folder: Path,
+    images_folder: Path | None,
+) -> tuple[int, int]:
+    """Compare the pictures; returns how many there are, and how many links to them."""
+    [[images]] = fetch_rows(connection, cypher.COUNT_IMAGES)
+    [[links]] = fetch_rows(connection, cypher.count_relationships(cypher.IMAGE_LINK))
+    if images_folder is None:
+        if images or links:
+            raise _differs(path, "numbers of pictures and of links to them", (0, 0), (images, links))
+        return 0, 0
+    kept = "FROM read_parquet($images) WHERE status = 'ok'"
+    files = {"images": table_glob(images_folder, "images")}
+    [expected] = tables.execute(
+        f"SELECT count(DISTINCT sha256), count(DISTINCT (entity_index, sha256)) {kept}",
+        files,
+    ).fetchall()
+    if (images, links) != expected:
+        raise _differs(path, "numbers of pictures and of links to them", expected, (images, links))
+    query = f"SELECT DISTINCT entity_index {kept} ORDER BY entity_index"
+    indices = tables.sql(query, params=files).to_arrow_table()["entity_index"]
+    sample = [indices[place].as_py() for place in _sample_positions(len(indices), _SAMPLE_ENTITIES)]
+    rows = _images_of(tables, tables_folder, images_folder, sample)
+    first = {row["sha256"]: row for row in reversed(rows)}  # of the smallest url
+    by_entity: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: -row["rank"]):
+        if row["entity_index"] in sample:
+            by_entity.setdefault(row["entity_id"], {})[row["sha256"]] = row  # of the best rank
+    for entity_id, links_of in by_entity.items():
+        want = {
+            sha256: [row["rank"], row["score"], *(first[sha256][name] for name in _IMAGE_COLUMNS)]
+            for sha256, row in links_of.items()
+        }
+        have = {row[0]: row[1:] for row in fetch_rows(connection, cypher.FIND_IMAGES, {"entity_id": entity_id})}
+        if want.keys() != have.keys() or not all(_equal(want[sha256], have[sha256]) for sha256 in want):
+            raise _differs(path, f"pictures of {entity_id}", want, have)
+    return images, links
+
+
+def _images_of(
+    tables: duckdb.DuckDBPyConnection, tables_folder: Path, images_folder: Path, entity_indices: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Kept rows of the table images of some entities, and of whoever else has one of their pictures; by url."""
+    rows: pa.Table = tables.sql(
+        f"""
+        WITH kept AS (SELECT * FROM read_parquet($images) WHERE status = 'ok')
+        SELECT entity_index, entity_id, sha256, rank, score, {", ".join(_IMAGE_COLUMNS)}
+        FROM kept JOIN (SELECT entity_index, entity_id FROM read_parquet($entities)) USING (entity_index)
+        WHERE sha256 IN (SELECT sha256 FROM kept WHERE list_contains($indices, entity_index))
+        ORDER BY url, source_page, licence, author
+        """,  # noqa: S608 - names of columns
+        params={
+            "images": table_glob(images_folder, "images"),
+            "entities": table_glob(tables_folder, "entities"),
+            "indices": list(entity_indices),
+        },
+    ).to_arrow_table()
+    return rows.to_pylist()
 
 
 def _literals_of(

@@ -3,6 +3,7 @@
 import datetime
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from mmkg.errors import ConfigError, NotFound, StoreError
 from mmkg.store import (
     CypherStore,
     EmbeddedStore,
+    EntityImage,
     GraphReader,
     MemoryStore,
     Neighbour,
@@ -27,22 +29,23 @@ from mmkg.store import (
 )
 from mmkg.store.content import write_content
 from mmkg.store.neo4j import load_neo4j, open_neo4j
-from tests.store.graphs import SOURCES, Graph, attribute_id, relation_id, write_graph
+from tests.store.graphs import SOURCES, Graph, Picture, attribute_id, images_of, relation_id, write_graph
 from tests.store.neo4j_graphs import config_of, shared_server
 
 
 def _make_embedded(tables: FilePath, folder: FilePath, config: StoreConfig) -> GraphReader:
-    load_store(tables, folder, config, SOURCES, buffer_bytes=256 << 20)
+    load_store(tables, folder, config, SOURCES, images_folder=images_of(tables), buffer_bytes=256 << 20)
     return open_embedded(folder, buffer_bytes=64 << 20)
 
 
 def _make_memory(tables: FilePath, folder: FilePath, config: StoreConfig) -> GraphReader:
-    return open_memory(tables, config, SOURCES)
+    return open_memory(tables, config, SOURCES, images_folder=images_of(tables))
 
 
 def _make_neo4j(tables: FilePath, folder: FilePath, config: StoreConfig) -> GraphReader:
     server = config_of(shared_server(), config)
-    load_neo4j(write_content(tables, config, SOURCES, folder), server, graph="contract", version="1", force=True)
+    content = write_content(tables, config, SOURCES, folder, images_folder=images_of(tables))
+    load_neo4j(content, server, graph="contract", version="1", force=True)
     return open_neo4j(server)
 
 
@@ -239,6 +242,61 @@ def test_attributes_become_properties_when_named_or_common_enough(make: Callable
     assert make(TINY, StoreConfig(max_attributes=0)).describe_entity("a").attributes == {}
     with pytest.raises(ConfigError, match=r"store.attributes: no attribute is called .*raer'. Did you mean .*rare'"):
         make(TINY, StoreConfig(attributes=(attribute_id("raer"),)))
+
+
+RED, FLAG, MAP = "1" * 64, "2" * 64, "3" * 64
+# a and f have the red one, and nothing else ties f to anything; a got its bytes from two places
+PICTURES = [
+    Picture("a", FLAG, 1, 0.25, "http://x/flag.png", licence="CC0", author="Zoë", source_page="http://x/page"),
+    Picture("a", RED, 0, 0.5, "http://x/red.png", licence="all rights reserved"),
+    Picture("a", RED, 2, 0.5, "http://x/copy.png", author="nobody"),
+    Picture("f", RED, 0, None, "http://y/red.png", format="png", width_px=3, height_px=2),
+    Picture("b", MAP, None, 0.1, "http://x/map.png", status="too_small"),
+    Picture("c", None, None, None, "http://x/gone.png", status="http_404"),
+]
+IN_PICTURES = replace(TINY, images=PICTURES)
+
+
+def test_pictures_come_by_entity_then_rank_and_the_smallest_url_says_where_from(
+    make: Callable[..., GraphReader],
+) -> None:
+    store = make(IN_PICTURES)
+    about_red = ("http://x/copy.png", None, "nobody", None, 3, 2, "png")
+    flag = EntityImage("a", FLAG, 1, 0.25, "http://x/flag.png", "CC0", "Zoë", "http://x/page", 3, 2, "png")
+    assert store.find_images(["f", "b", "a", "f"]) == [
+        EntityImage("f", RED, 0, None, *about_red),
+        EntityImage("a", RED, 0, 0.5, *about_red),
+        flag,
+    ]
+    assert store.find_images([]) == []
+    with pytest.raises(NotFound, match="no entity has the id 'zebra'"):
+        store.find_images(["a", "zebra"])
+    counts = store.counts()
+    assert (counts.entities, counts.relationships, counts.images, counts.image_links) == (6, 6, 2, 3)
+
+
+def test_pictures_are_no_neighbours_and_no_way_leads_through_them(make: Callable[..., GraphReader]) -> None:
+    store = make(IN_PICTURES)
+    assert store.counts().by_relation == {"r": 5, "s": 1, "unused": 0}
+    assert store.find_neighbours(["f"]) == []
+    assert [n.neighbour_id for n in store.find_neighbours(["a"])] == ["b"]
+    assert store.find_neighbours(["a"], limit=1)[0].neighbour_id == "b"
+    assert store.find_paths("a", "f", max_hops=6) == []
+    for direction in ("out", "in", "both"):
+        assert store.expand(["f"], 4, direction=direction) == {"f": 0}  # type: ignore[arg-type]
+    assert "f" not in store.expand(["a"], 4)
+    assert store.describe_entity("f").facts_out == ()
+
+
+def test_a_store_without_pictures_has_none(make: Callable[..., GraphReader]) -> None:
+    store = make(TINY)
+    assert store.find_images(list("abcdef")) == []
+    with pytest.raises(NotFound, match="zebra"):
+        store.find_images(["zebra"])
+    assert (store.counts().images, store.counts().image_links) == (0, 0)
+    if isinstance(store, CypherStore):
+        query = "MATCH (e:Entity)-[r:HAS_IMAGE]->(i:Image) RETURN e.entity_id AS id, r.rank AS rank, i.url AS url"
+        assert store.query(query).to_pylist() == []
 
 
 def test_a_store_of_nothing_answers(make: Callable[..., GraphReader]) -> None:

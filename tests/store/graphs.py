@@ -29,6 +29,25 @@ class Graph:
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
     relation_names: Mapping[str, str] = field(default_factory=dict)  # relation → name in Cypher, if it is another
     relations: Sequence[str] = ()  # also those without triples
+    images: Sequence["Picture"] = ()  # None of them: the table is not written
+
+
+@dataclass
+class Picture:
+    """One row of the table images, of which a test names what matters to it."""
+
+    entity: str
+    sha256: str | None
+    rank: int | None = 0
+    score: float | None = None
+    url: str = "http://example.org/picture.png"
+    status: str = "ok"
+    licence: str | None = None
+    author: str | None = None
+    source_page: str | None = None
+    format: str | None = "png"
+    width_px: int | None = 3
+    height_px: int | None = 2
 
 
 def relation_id(relation: str) -> str:
@@ -77,7 +96,26 @@ def write_graph(folder: Path, graph: Graph) -> Path:
     }
     for name, rows in tables.items():
         write_table(folder, name, [pa.Table.from_pylist(rows, schema=SCHEMAS[name])])
+    if graph.images:
+        write_images(folder.with_name(f"{folder.name}-images"), graph.images, index)
     return folder
+
+
+def write_images(folder: Path, pictures: Sequence[Picture], index: Mapping[str, int]) -> Path:
+    """Write the table images; `index` is the entity_index of each entity."""
+    rows = [
+        {name: value for name, value in vars(picture).items() if name != "entity"}
+        | {"entity_index": index[picture.entity], "origin": "image", "reason": "", "num_entities": 1}
+        for picture in pictures
+    ]
+    write_table(folder, "images", [pa.Table.from_pylist(rows, schema=SCHEMAS["images"])])
+    return folder
+
+
+def images_of(tables: Path) -> Path | None:
+    """The folder of the table images of what `write_graph` wrote, if it wrote one."""
+    folder = tables.with_name(f"{tables.name}-images")
+    return folder if folder.exists() else None
 
 
 def attribute_id(name: str) -> str:

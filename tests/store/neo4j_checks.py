@@ -11,14 +11,15 @@ from mmkg.store.neo4j.lock import read_bookmark
 from mmkg.store.neo4j.read_back import read_back
 from mmkg.store.neo4j.state import read_state
 from tests.servers.neo4j import Neo4jServer
-from tests.store.graphs import SOURCES, Graph, write_graph
+from tests.store.graphs import SOURCES, Graph, images_of, write_graph
 
 CONFIG = StoreConfig(min_attribute_share=0.0)
 Load = Callable[..., Neo4jLoadReport]
 
 
 def content_of(graph: Graph, folder: Path) -> Content:
-    return write_content(write_graph(folder.with_name(f"{folder.name}-tables"), graph), CONFIG, SOURCES, folder)
+    tables = write_graph(folder.with_name(f"{folder.name}-tables"), graph)
+    return write_content(tables, CONFIG, SOURCES, folder, images_folder=images_of(tables))
 
 
 def run(server: Neo4jServer, query: str, parameters: Mapping[str, Any] | None = None) -> list[list[Any]]:
@@ -42,3 +43,4 @@ def check_holds(server: Neo4jServer, content: Content, folder: Path) -> None:
     assert state is not None
     assert (state.build, state.state, state.flips % 2) == (content.digest.total, "ready", 0)
     assert (state.entities, state.relationships) == (content.digest.num_nodes, content.digest.num_edges)
+    assert (state.images, state.image_links) == (content.digest.num_images, content.digest.num_image_links)

@@ -71,9 +71,10 @@ def put(
     *,
     version: str = "0001",
     sources: Sequence[str] = SOURCES,
+    images_folder: Path | None = None,
 ) -> Content:
     """Make the server serve a graph, and nothing else; nothing is done where it does so already."""
-    content = write_content(tables, config, sources, folder)
+    content = write_content(tables, config, sources, folder, images_folder=images_folder)
     with server.driver() as driver, driver.session(database="neo4j") as session:
         served = session.run("MATCH (s:MmkgStore) RETURN s.build").values()
         if served != [[content.digest.total]]:
@@ -93,6 +94,15 @@ def _replace(transaction: neo4j.ManagedTransaction, content: Content, version: s
             f"CREATE (a)-[:{quote_name(name)} {{relation_id: row.relation_id, sources: row.sources}}]->(b)",
             rows=_rows(pq.read_table(file)),
         ).consume()
+    for label, path in (("Image", content.images), ("HAS_IMAGE", content.image_links)):
+        create = "CREATE (i:Image) SET i = row"
+        if label == "HAS_IMAGE":
+            create = (
+                "MATCH (e:Entity {entity_id: row.from}), (i:Image {sha256: row.to}) "
+                "CREATE (e)-[:HAS_IMAGE {rank: row.rank, score: row.score}]->(i)"
+            )
+        if path is not None:
+            transaction.run(f"UNWIND $rows AS row {create}", rows=_rows(pq.read_table(path))).consume()
     state = {
         "graph": "test",
         "version": version,

@@ -22,10 +22,10 @@ from mmkg.errors import StoreError
 from mmkg.shards import write_table
 from mmkg.store import digest as digest_module
 from mmkg.store import load_store, open_embedded
+from mmkg.store.columns import EDGES, nodes_schema
 from mmkg.store.content import Content, digest_embedded, digest_tables, gather_content, read_content, write_content
 from mmkg.store.digest import DIGEST_FORMAT
 from mmkg.store.model import Property, Relationship, StoreModel
-from mmkg.store.prepare import EDGES, nodes_schema
 from mmkg.tables import SCHEMAS
 from tests.store.graphs import SOURCES, Graph, write_graph
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkg.errors import StoreError
+from mmkg.store.columns import EDGES, nodes_schema
+from mmkg.store.compare import REMOVE
 from mmkg.store.content import Content, gather_content
-from mmkg.store.difference import REMOVE, Difference, find_difference
+from mmkg.store.difference import Difference, find_difference
 from mmkg.store.model import Property, StoreModel
-from mmkg.store.prepare import EDGES, nodes_schema
 
 # A graph: node id → its properties; edges (type, from, to) → relation_id, sources
 Nodes = dict[str, dict[str, Any]]

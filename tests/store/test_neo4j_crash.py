@@ -26,7 +26,7 @@ from mmkg.store.neo4j import open_neo4j
 from mmkg.store.neo4j.load import load_neo4j
 from tests.servers.fuseki import skip_or_fail
 from tests.servers.neo4j import PASSWORD, Neo4jServer, missing_tools, running_neo4j
-from tests.store.graphs import SOURCES, Graph, write_graph
+from tests.store.graphs import SOURCES, Graph, Picture, images_of, write_graph
 from tests.store.neo4j_checks import check_holds, run
 
 CONFIG = StoreConfig(min_attribute_share=0.0, max_batch_rows=150)
@@ -65,13 +65,16 @@ def content_of(colour: str, folder: Path) -> Content:
     first, bit = COLOURS[colour]
     names = [f"http://example.org/entity/{number:05}" for number in range(first, first + ENTITIES)]
     triples = [(names[i], f"r{i % 3}", names[(i * step) % ENTITIES], bit) for step in (1, 7) for i in range(ENTITIES)]
+    pictures = [Picture(names[i], f"{first // 2 + i // 2:064x}", 0, bit / 8, author=colour) for i in range(ENTITIES)]
     graph = Graph(
         entities=names,
         triples=sorted(set(triples)),
         labels=dict.fromkeys(names, colour),
         literals=[(name, "size", float(len(colour) * number)) for number, name in enumerate(names)],
+        images=pictures,  # two entities share one; the other colour has two thirds of them, of another author
     )
-    return write_content(write_graph(folder / "tables", graph), CONFIG, SOURCES, folder / "content")
+    tables = write_graph(folder / "tables", graph)
+    return write_content(tables, CONFIG, SOURCES, folder / "content", images_folder=images_of(tables))
 
 
 def load(server_uri: str, content: Content, colours: dict[str, Content], hint: Path | None = None) -> None:
@@ -129,15 +132,21 @@ class Watcher:
     """A reader that asks all the time; `seen` is its log."""
 
     QUESTION = (
-        "MATCH (e:Entity) OPTIONAL MATCH (e)-[r]->(f) "
-        "RETURN e.label AS colour, r.sources AS sources, f.label AS end, count(*) AS number, "
-        "count(DISTINCT e) AS entities"
+        "MATCH (e:Entity) OPTIONAL MATCH (e)-[r]->(f:Entity) "
+        "WITH e.label AS colour, r.sources AS sources, f.label AS end, count(*) AS number, "
+        "count(DISTINCT e) AS entities "
+        "MATCH (i:Image) OPTIONAL MATCH (i)<-[h:HAS_IMAGE]-(e:Entity) "
+        "RETURN colour, sources, end, number, entities, i.author AS author, e.label AS shows, h.score AS score, "
+        "count(DISTINCT i) AS images, count(h) AS links"
     )
 
     def __init__(self, uri: str, colours: dict[str, Content]) -> None:
         self._uri = uri
         self._expected = {
-            (colour, SOURCES[COLOURS[colour][1] - 1], colour, content.digest.num_edges, ENTITIES): colour
+            (
+                *(colour, SOURCES[COLOURS[colour][1] - 1], colour, content.digest.num_edges, ENTITIES),
+                *(colour, colour, COLOURS[colour][1] / 8, ENTITIES // 2, ENTITIES),
+            ): colour
             for colour, content in colours.items()
         }
         self._stop = threading.Event()
@@ -187,7 +196,7 @@ def test_a_killed_first_load_is_finished_by_the_next(
     server: Neo4jServer, colours: dict[str, Content], tmp_path: Path
 ) -> None:
     red, blue = colours["red"], colours["blue"]
-    for line in ("add entities 150", "add relationships"):
+    for line in ("add entities 150", "add pictures", "add relationships", "add picture links"):
         with loader(server, red, blue, tmp_path / "hint") as process:
             wait_for_line(process, line)
             process.send_signal(signal.SIGKILL)
@@ -217,7 +226,7 @@ def test_readers_see_old_or_new_while_loaders_are_killed(
     with Watcher(server.uri, colours) as watcher:
         for target, other in [("blue", "red"), ("red", "blue"), ("blue", "red")]:
             with loader(server, colours[target], colours[other], tmp_path / "hint") as process:
-                step = dice.choice(["change entities", "remove relationships", "add relationships"])
+                step = dice.choice(["change entities", "remove picture links", "change pictures", "add picture links"])
                 wait_for_line(process, f"{step}|finished")  # there is nothing to do where the kill came too late
                 time.sleep(dice.random() * 0.3)  # into the commit, before it, or behind it
                 kills += process.poll() is None

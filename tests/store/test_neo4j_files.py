@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 
 from mmkg.errors import StoreError
+from mmkg.store.columns import EDGES, IMAGE_LINKS, IMAGES, nodes_schema
 from mmkg.store.content import Content, gather_content
 from mmkg.store.difference import find_difference
 from mmkg.store.model import StoreModel
 from mmkg.store.neo4j.admin import run_import
 from mmkg.store.neo4j.files import ImportFiles, write_import_files
-from mmkg.store.prepare import EDGES, nodes_schema
 from tests.servers.fuseki import skip_or_fail
 from tests.servers.neo4j import Neo4jServer, missing_tools
 from tests.store.test_content import BASE, MODEL, NASTY, PROPERTIES, SCHEMA, batches
@@ -52,14 +52,33 @@ EDGES_OF = {
 }
 
 
-def make(folder: Path, nodes: list[dict[str, Any]], edges: dict[str, list[dict[str, Any]]] | None = None) -> Content:
+PICTURE = dict.fromkeys(IMAGES.names)
+PICTURES = [
+    PICTURE | {"sha256": "1", "url": 'http://a/"x", y\n', "author": "Zoë\r\n", "licence": "", "width_px": 2**31},
+    PICTURE | {"sha256": "2", "url": "http://b", "source_page": "`'\x1f", "format": "png", "height_px": 0},
+]
+LINKS = [
+    {"from": "nan", "to": "1", "rank": 0, "score": math.nan},
+    {"from": "dates", "to": "1", "rank": 3, "score": -0.0},
+    {"from": "http://e/\n", "to": "2", "rank": 0, "score": None},
+]
+
+
+def make(
+    folder: Path,
+    nodes: list[dict[str, Any]],
+    edges: dict[str, list[dict[str, Any]]] | None = None,
+    pictures: list[dict[str, Any]] | None = None,
+    links: list[dict[str, Any]] | None = None,
+) -> Content:
     streams = ((name, batches(rows, EDGES)) for name, rows in (edges or {}).items())
-    return gather_content(MODEL, batches(nodes, SCHEMA), streams, folder)
+    images, image_links = batches(pictures or [], IMAGES), batches(links or [], IMAGE_LINKS)
+    return gather_content(MODEL, batches(nodes, SCHEMA), streams, folder, images=images, image_links=image_links)
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
-    return make(tmp_path_factory.mktemp("content"), NODES, EDGES_OF)
+    return make(tmp_path_factory.mktemp("content"), NODES, EDGES_OF, PICTURES, LINKS)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +125,34 @@ def test_another_csv_reader_finds_the_same_values(files: ImportFiles) -> None:
     ]
     expected = [row | {"type": name} for name, rows in EDGES_OF.items() for row in rows]
     assert sorted(found, key=repr) == sorted(({k: row[k] for k in found[0]} for row in expected), key=repr)
+
+
+def test_another_csv_reader_finds_the_same_pictures(files: ImportFiles) -> None:
+    names = {"sha256": "sha256:ID(Image)", "width_px": "width_px:long", "height_px": "height_px:long"}
+    expected = [
+        {names.get(name, f"{name}:string"): "" if value is None else str(value) for name, value in row.items()}
+        for row in PICTURES
+    ]
+    assert rows_of(files, "images") == expected
+    assert [list(row.values()) for row in rows_of(files, "image-links")] == [
+        ["nan", "1", "0", "NaN"],
+        ["dates", "1", "3", "-0.0"],
+        ["http://e/\n", "2", "0", ""],
+    ]
+    assert "--multiline-fields=entities.csv,relationships.csv,images.csv,image-links.csv,store.csv" in files.arguments
+    assert (files.images, files.image_links) == (2, 3)
+
+
+def test_files_of_pictures_are_there_only_where_there_are_any(tmp_path: Path) -> None:
+    node = [BASE | {"entity_id": "a"}]
+    link = [{"from": "a", "to": "1", "rank": 0, "score": 0.5}]
+    pictured = write_import_files(make(tmp_path / "1", node, None, PICTURES[:1], link), "g", "v", tmp_path / "f")
+    assert "--nodes=Image=images-header.csv,images.csv" in pictured.arguments
+    assert "--multiline-fields=images.csv" in pictured.arguments
+    assert (tmp_path / "f" / "image-links.csv").read_text() == '"a","1",0,0.5\n'.replace('"', "")
+    files = write_import_files(make(tmp_path / "2", node), "g", "v", tmp_path / "f")
+    assert not any("image" in argument for argument in files.arguments)
+    assert not list((tmp_path / "f").glob("image*"))
 
 
 def test_null_is_nothing_and_empty_text_is_quoted(tmp_path: Path) -> None:
@@ -259,11 +306,13 @@ def closed_files(open_folder: Path, content: Content) -> Iterator[ImportFiles]:
 
 
 def test_neo4j_admin_may_run_as_another_user(closed_files: ImportFiles, open_folder: Path) -> None:
-    counts = f"echo '  {closed_files.entities + 1} nodes'; echo '  {closed_files.relationships} relationships'"
+    nodes = closed_files.entities + closed_files.images + 1
+    relationships = closed_files.relationships + closed_files.image_links
+    counts = f"echo '  {nodes} nodes'; echo '  {relationships} relationships'"
     admin = program(open_folder, READS_AND_REPORTS + counts)
     Path(admin).chmod(0o755)
     report = run_import(closed_files, [*AS_NOBODY, admin])
-    assert report.nodes == len(NODES) + 1
+    assert report.nodes == len(NODES) + len(PICTURES) + 1
     assert (closed_files.folder / "import.report").read_text() == "reported\n"
 
 
@@ -305,7 +354,7 @@ def test_a_program_that_is_not_there_is_an_error(files: ImportFiles, tmp_path: P
 
 def test_fewer_nodes_than_written_are_an_error(files: ImportFiles, tmp_path: Path) -> None:
     admin = program(tmp_path, "echo '  3 nodes'; echo '  1 relationships'")
-    with pytest.raises(StoreError, match=f"expected {len(NODES) + 1} nodes.*imported 3 and 1"):
+    with pytest.raises(StoreError, match=f"expected {len(NODES) + len(PICTURES) + 1} nodes.*imported 3 and 1"):
         run_import(files, [admin])
 
 
@@ -349,12 +398,19 @@ def read_back(server: Neo4jServer, folder: Path, model: StoreModel) -> Content:
 
         nodes = rows(f"MATCH (e:Entity) RETURN {columns}")
         edges = rows(
-            "MATCH (h)-[r]->(t) RETURN h.entity_id AS from, t.entity_id AS to, r.relation_id AS relation_id, "
+            "MATCH (h)-[r]->(t:Entity) RETURN h.entity_id AS from, t.entity_id AS to, r.relation_id AS relation_id, "
             "r.sources AS sources, type(r) AS type"
+        )
+        columns = ", ".join(f"i.{name} AS {name}" for name in IMAGES.names)
+        pictures = rows(f"MATCH (i:Image) RETURN {columns}")
+        links = rows(
+            "MATCH (e:Entity)-[r:HAS_IMAGE]->(i:Image) "
+            "RETURN e.entity_id AS from, i.sha256 AS to, r.rank AS rank, r.score AS score"
         )
     by_type = {edge["type"]: [row for row in edges if row["type"] == edge["type"]] for edge in edges}
     streams = ((name, batches(rows, EDGES)) for name, rows in by_type.items())
-    return gather_content(model, batches(nodes, schema), streams, folder)
+    images, image_links = batches(pictures, IMAGES), batches(links, IMAGE_LINKS)
+    return gather_content(model, batches(nodes, schema), streams, folder, images=images, image_links=image_links)
 
 
 def test_what_a_real_neo4j_imports_is_what_was_written(
@@ -368,7 +424,8 @@ def test_what_a_real_neo4j_imports_is_what_was_written(
         environment=server.admin_environment(),
         progress=lambda step, percent: steps.append((step, percent)),
     )
-    assert (report.nodes, report.relationships) == (len(NODES) + 1, len(NASTY) + 1)
+    assert report.nodes == len(NODES) + len(PICTURES) + 1
+    assert report.relationships == len(NASTY) + 1 + len(LINKS)
     assert ("Node import", 100) in steps
     with pytest.raises(StoreError, match="the database is not empty"):
         run_import(files, server.admin_command(), environment=server.admin_environment())

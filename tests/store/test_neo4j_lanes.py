@@ -11,12 +11,13 @@ import pytest
 from mmkg.errors import StoreError
 from mmkg.store.content import Content
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.batches import Batch, NodeIds
+from mmkg.store.neo4j.batches import Batch
 from mmkg.store.neo4j.connection import BackOff, open_driver
 from mmkg.store.neo4j.examine import Job
 from mmkg.store.neo4j.lanes import BatchSize, Lanes
 from mmkg.store.neo4j.load import load_neo4j
 from mmkg.store.neo4j.lock import LoaderLock, take_over
+from mmkg.store.neo4j.node_ids import NodeIds
 from tests.servers.neo4j import PASSWORD, Neo4jServer
 from tests.store.graphs import Graph
 from tests.store.neo4j_checks import CONFIG, check_holds, content_of, run
@@ -78,7 +79,7 @@ def test_an_error_in_one_lane_ends_an_endless_part(server: Neo4jServer, content:
                 what=f"batch {number}",
                 statement=statement if number == 20 else statements.create_nodes(()),
                 rows=rows,
-                entity_ids=makes,
+                keys=makes,
             )
 
     config = config_of(server, CONFIG.model_copy(update={"connections": 3}))

@@ -390,7 +390,7 @@ def test_an_imported_store_is_finished(server: Neo4jServer, load: Load, first: C
     run(server, "MATCH (n:MmkgLane|MmkgMigration) DELETE n")
     run(server, "MATCH (s:MmkgStore) SET s.state = 'imported', s.flips = 0 REMOVE s.load_id, s.holder, s.vectors")
     report = load(first)
-    assert (report.how, report.changes, len(report.migrations)) == ("loaded", {"nodes_changed": 1}, 3)
+    assert (report.how, report.changes, len(report.migrations)) == ("loaded", {"nodes_changed": 1}, 4)
     check_holds(server, first, tmp_path)
     assert run(server, "MATCH (e:Entity) WHERE e.types IS NULL RETURN count(*)") == [[0]]
     assert load(first).proof == "marks"

@@ -31,7 +31,7 @@ def test_a_full_disk_during_reading_back_is_told_with_its_folder(
 ) -> None:
     work = tmp_path / "work"
     (work / "there").mkdir(parents=True)
-    (work / "there" / "node-ids.parquet").symlink_to("/dev/full")
+    (work / "there" / "Entity-ids.parquet").symlink_to("/dev/full")
     with pytest.raises(StoreError) as caught:
         load(content, work_folder=work)
     assert str(caught.value).startswith(f"{work}: the disk of this machine is full (")

@@ -67,7 +67,7 @@ _FAILURES = (
 class ImportReport:
     """What neo4j-admin says that it imported."""
 
-    nodes: int  # the entities and the state node
+    nodes: int  # the entities, the pictures and the state node
     relationships: int
     seconds: float
 
@@ -187,7 +187,7 @@ def _failure(files: ImportFiles, lines: Sequence[str], status: int) -> StoreErro
 
 
 def _check_counts(files: ImportFiles, report: ImportReport) -> None:
-    expected = (files.entities + 1, files.relationships)
+    expected = (files.entities + files.images + 1, files.relationships + files.image_links)
     if (report.nodes, report.relationships) != expected:
         raise StoreError(
             f"neo4j-admin: expected {expected[0]:,} nodes and {expected[1]:,} relationships, it imported "

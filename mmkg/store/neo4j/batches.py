@@ -1,7 +1,8 @@
 """A difference as batches of rows for the server, in the order in which they may be applied.
 
 Rows are deduplicated and sorted (`find_difference` sees to both), one statement a relationship type. Entities travel
-once by `entity_id`; from then on the server's numbers name them, which DuckDB joins to the edges on the way.
+once by `entity_id` and pictures by `sha256`; from then on the server's numbers name them, which DuckDB joins to the
+edges on the way.
 """
 
 import queue
@@ -10,24 +11,23 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
-import duckdb
-import neo4j
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmkg.errors import StoreError
+from mmkg.store.compare import REMOVE
 from mmkg.store.content import Content
-from mmkg.store.difference import REMOVE, Difference
-from mmkg.store.digest import file_pattern
+from mmkg.store.cypher import IMAGE_TABLE, KEYS, NODE_TABLE
+from mmkg.store.difference import Difference
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.read_back import EPOCH, Foreign
+from mmkg.store.neo4j.foreign import Foreign
+from mmkg.store.neo4j.node_ids import READ_ROWS, NodeIds
+from mmkg.store.neo4j.read_back import EPOCH
 
-_LOOK_UP_ROWS = 10_000
 _AHEAD = 2  # batches that are made while the server works
-_READ_ROWS = 64 * 1024
 # Types with so few rows go into one statement with others (see `create_edges`): planning is what they cost.
 _SMALL_TYPE = 2_000
 _ROWS_TOGETHER = 4_000  # each row is held against each type of its statement, 1 µs
@@ -42,7 +42,8 @@ class Batch:
     statement: str
     rows: list[Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    entity_ids: list[str] | None = None  # of the nodes that it makes
+    keys: list[str] | None = None  # of the nodes that it makes
+    label: str = NODE_TABLE  # of these nodes
 
     def check(self, expected: int, found: int) -> None:
         """Raise `StoreError` where the server found another number of rows than were sent."""
@@ -51,104 +52,6 @@ class Batch:
                 f"the store changes while it is loaded ({self.what}: expected {expected:,} rows, found {found:,}). "
                 "Somebody else writes into it; stop that, then run the same again."
             )
-
-
-class NodeIds:
-    """The server's number of each entity that a load has to name."""
-
-    def __init__(self, folder: Path, *, memory_limit: str = "2GB") -> None:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": memory_limit,
-            "temp_directory": str(folder / "spill"),
-            "preserve_insertion_order": False,
-        }
-        self._connection = duckdb.connect(config=settings)
-        self._connection.execute("CREATE TABLE ids (entity_id VARCHAR, id BIGINT)")
-
-    def __enter__(self) -> Self:
-        """Use in a ``with`` block that closes it."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Give the memory back."""
-        self._connection.close()
-
-    def add_file(self, path: Path) -> None:
-        """Add what was read back."""
-        self._connection.execute("INSERT INTO ids SELECT entity_id, id FROM read_parquet(?)", [file_pattern(path)])
-
-    def add(self, entity_ids: list[str], numbers: list[int]) -> None:
-        """Add entities that were just made or looked up."""
-        rows = pa.table({"entity_id": pa.array(entity_ids, pa.string()), "id": pa.array(numbers, pa.int64())})
-        self._connection.register("new_ids", rows)
-        self._connection.execute("INSERT INTO ids SELECT entity_id, id FROM new_ids")
-        self._connection.unregister("new_ids")
-
-    def look_up(self, session: neo4j.Session, difference: Difference) -> None:
-        """Ask the server for the numbers of all entities that a difference names and that are there before it.
-
-        Raises:
-            StoreError: one is not there.
-        """
-        parts = [
-            f"SELECT entity_id AS id FROM read_parquet('{_quoted(path)}')"  # noqa: S608
-            for path in (difference.nodes_changed, difference.nodes_removed)
-            if path is not None
-        ]
-        for files in (difference.edges_added, difference.edges_changed, difference.edges_removed):
-            if files:
-                listed = ", ".join(f"'{_quoted(path)}'" for path in files.values())
-                parts.append(f'SELECT unnest(["from", "to"]) AS id FROM read_parquet([{listed}])')  # noqa: S608
-        if not parts:
-            return
-        query = " UNION ".join(parts)
-        if difference.nodes_added is not None:
-            added = f"SELECT entity_id FROM read_parquet('{_quoted(difference.nodes_added)}')"  # noqa: S608
-            query = f"SELECT id FROM ({query}) WHERE id NOT IN ({added})"  # noqa: S608
-        wanted = [row[0] for row in self._connection.sql(f"SELECT DISTINCT id FROM ({query})").fetchall()]  # noqa: S608
-        for first in range(0, len(wanted), _LOOK_UP_ROWS):
-            self.add(*find_nodes(session, wanted[first : first + _LOOK_UP_ROWS]))
-
-    def numbers(self, path: Path) -> dict[str, int]:
-        """Numbers of the entities of a Parquet file with the column entity_id."""
-        query = "SELECT entity_id, id FROM read_parquet(?) JOIN ids USING (entity_id)"
-        with self._connection.cursor() as cursor:  # asked by the thread that makes batches
-            return dict(cursor.execute(query, [file_pattern(path)]).fetchall())
-
-    def edges(self, files: Mapping[str, Path], *, sources: bool) -> Iterator[pa.RecordBatch]:
-        """Edges with the numbers of their ends: columns head, tail, type, sorted by type, head and tail.
-
-        Args:
-            files: relationship type → Parquet file; `type` is the place in it.
-            sources: whether the files have the column sources, which is then the fourth.
-        """
-        with self._connection.cursor() as cursor:
-            cursor.execute("CREATE TEMP TABLE types (file VARCHAR, type INTEGER)")
-            places = [[str(path), place] for place, path in enumerate(files.values())]
-            cursor.executemany("INSERT INTO types VALUES (?, ?)", places)
-            column = ", sources" if sources else ""
-            yield from cursor.sql(
-                f"SELECT h.id AS head, t.id AS tail, type{column} FROM read_parquet($files, filename = true) "  # noqa: S608
-                'JOIN types ON filename = file JOIN ids h ON h.entity_id = "from" JOIN ids t ON t.entity_id = "to" '
-                "ORDER BY type, head, tail",
-                params={"files": [file_pattern(path) for path in files.values()]},
-            ).to_arrow_reader(_READ_ROWS)
-
-
-def find_nodes(session: neo4j.Session, entity_ids: list[str]) -> tuple[list[str], list[int]]:
-    """Entities and their numbers, as they come.
-
-    Raises:
-        StoreError: one is not there.
-    """
-    found = session.run(statements.FIND_NODES, {"ids": entity_ids}).values()
-    if len(found) != len(entity_ids):
-        missing = next(iter(set(entity_ids) - {entity_id for entity_id, _ in found}), "an entity twice")
-        raise StoreError(
-            f"the store changes while it is loaded: {missing} is no longer as it was. Somebody else writes into it; "
-            "stop that, then run the same again."
-        )
-    return [entity_id for entity_id, _ in found], [number for _, number in found]
 
 
 def ahead(batches: Iterator[Batch]) -> Generator[Batch]:
@@ -229,52 +132,63 @@ def _sliced(
 
 
 def edge_removals(difference: Difference, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
-    """Edges removed."""
+    """Edges removed, then links to pictures."""
     types = list(difference.edges_removed)
     for edges in ids.edges(difference.edges_removed, sources=False) if types else ():
-        rows = list(map(list, zip(*(column.to_pylist() for column in edges.columns), strict=True)))
-        yield from _sliced("remove relationships", statements.DELETE_EDGES, rows, size, {"types": types})
+        yield from _sliced("remove relationships", statements.DELETE_EDGES, _rows(edges), size, {"types": types})
+    if difference.image_links_removed is not None:
+        for links in ids.image_links(difference.image_links_removed):
+            yield from _sliced("remove picture links", statements.DELETE_IMAGE_LINKS, _rows(links), size)
 
 
 def node_removals(difference: Difference, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
     """Nodes removed, which no edge is at any more."""
-    if difference.nodes_removed is not None:
-        removed = [[number] for number in sorted(ids.numbers(difference.nodes_removed).values())]
-        yield from _sliced("remove entities", statements.DELETE_NODES, removed, size)
+    for what, label, path in (
+        ("remove entities", NODE_TABLE, difference.nodes_removed),
+        ("remove pictures", IMAGE_TABLE, difference.images_removed),
+    ):
+        if path is not None:
+            removed = [[number] for number in sorted(ids.numbers(label, path).values())]
+            yield from _sliced(what, statements.delete_nodes(label), removed, size)
 
 
 def node_batches(difference: Difference, content: Content, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
-    """Nodes added, then nodes changed."""
+    """Entities added and changed, then pictures added and changed."""
     properties = content.model.properties
-    dates = [prop.name for prop in properties if prop.value_column == "date"]
-    parameters = {"epoch": EPOCH} if dates else {}
-    if difference.nodes_added is not None:
-        for part in _parts(difference.nodes_added, size):
-            rows = _node_rows(part, dates)
+    for what, label, typed, added, changed in (
+        ("entities", NODE_TABLE, properties, difference.nodes_added, difference.nodes_changed),
+        ("pictures", IMAGE_TABLE, (), difference.images_added, difference.images_changed),
+    ):
+        dates = [prop.name for prop in typed if prop.value_column == "date"]
+        parameters = {"epoch": EPOCH} if dates else {}
+        for part in _parts(added, size) if added is not None else ():
             yield Batch(
-                what="add entities",
-                statement=statements.create_nodes(properties),
-                rows=rows,
+                what=f"add {what}",
+                statement=statements.create_nodes(typed, label),
+                rows=_node_rows(part, dates),
                 parameters=parameters,
-                entity_ids=part.column("entity_id").to_pylist(),
+                keys=part.column(KEYS[label]).to_pylist(),
+                label=label,
             )
-    if difference.nodes_changed is not None:
-        numbers = ids.numbers(difference.nodes_changed)
-        for part in _parts(difference.nodes_changed, size):
+        numbers = ids.numbers(label, changed) if changed is not None else {}
+        for part in _parts(changed, size) if changed is not None else ():
             rows = _node_rows(part.drop_columns([REMOVE]), dates)
             for row, gone in zip(rows, part.column(REMOVE).to_pylist(), strict=True):
                 row[0].update(dict.fromkeys(gone))
-                row.insert(0, numbers[row[0]["entity_id"]])
+                row.insert(0, numbers[row[0][KEYS[label]]])
             yield Batch(
-                what="change entities", statement=statements.update_nodes(properties), rows=rows, parameters=parameters
+                what=f"change {what}",
+                statement=statements.update_nodes(typed, label),
+                rows=rows,
+                parameters=parameters,
             )
 
 
 def edge_batches(difference: Difference, content: Content, ids: NodeIds, size: Callable[[], int]) -> Iterator[Batch]:
-    """Edges added, then edges changed.
+    """Edges added, then edges changed, then the same of links to pictures.
 
     Raises:
-        StoreError: an end of an edge is no entity.
+        StoreError: an end of an edge is no entity, or that of a link no picture.
     """
     relation_ids = content.model.relation_ids()
     for what, files, kind in (
@@ -298,16 +212,33 @@ def edge_batches(difference: Difference, content: Content, ids: NodeIds, size: C
                         "sources": sources,
                     },
                 )
-        if done != difference.counts.get(kind, 0):
-            raise StoreError(
-                f"{content.folder}: {difference.counts.get(kind, 0) - done:,} edges begin or end at no entity. "
-                "Build the graph again."
-            )
+        _check_ends(content, difference.counts.get(kind, 0) - done)
+    for what, statement, path, kind in (
+        ("add picture links", statements.CREATE_IMAGE_LINKS, difference.image_links_added, "image_links_added"),
+        ("change picture links", statements.UPDATE_IMAGE_LINKS, difference.image_links_changed, "image_links_changed"),
+    ):
+        done = 0
+        for links in ids.image_links(path, ("rank", "score")) if path is not None else ():
+            done += links.num_rows
+            yield from _sliced(what, statement, _rows(links), size)
+        _check_ends(content, difference.counts.get(kind, 0) - done)
+
+
+def _check_ends(content: Content, missing: int) -> None:
+    if missing:
+        raise StoreError(
+            f"{content.folder}: {missing:,} edges begin or end at no entity or picture. Build the graph again."
+        )
+
+
+def _rows(batch: pa.RecordBatch) -> list[list[Any]]:
+    """Columns as rows."""
+    return list(map(list, zip(*(column.to_pylist() for column in batch.columns), strict=True)))
 
 
 def _parts(path: Path, size: Callable[[], int]) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_READ_ROWS):
+        for batch in file.iter_batches(READ_ROWS):
             table = pa.Table.from_batches([batch])
             first = 0
             while first < table.num_rows:
@@ -360,7 +291,3 @@ def _edge_rows(edges: pa.RecordBatch) -> tuple[list[list[int]], list[int], list[
     codes = [places.setdefault(tuple(found), len(places)) for found in edges.column(3).to_pylist()]
     columns = (edges.column(0).to_pylist(), edges.column(1).to_pylist(), type_places.tolist(), codes)
     return list(map(list, zip(*columns, strict=True))), types.tolist(), [list(found) for found in places]
-
-
-def _quoted(path: Path) -> str:
-    return file_pattern(path).replace("'", "''")

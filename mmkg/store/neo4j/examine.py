@@ -4,7 +4,7 @@ Nothing is written here.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import neo4j
 from mmkg.config import StoreConfig
 from mmkg.errors import StoreError
 from mmkg.store.content import Content, read_content
-from mmkg.store.cypher import NODE_TABLE
 from mmkg.store.difference import find_difference
 from mmkg.store.model import StoreModel
 from mmkg.store.neo4j import statements
+from mmkg.store.neo4j.foreign import Foreign
+from mmkg.store.neo4j.graph_counts import read_counts
 from mmkg.store.neo4j.hint import Hint, read_hint, write_hint
 from mmkg.store.neo4j.lock import read_bookmark
-from mmkg.store.neo4j.read_back import Foreign, ReadBack, read_back, read_counts
+from mmkg.store.neo4j.read_back import ReadBack, read_back
 from mmkg.store.neo4j.state import StoreState, read_state
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,15 @@ _WORDS = {  # what it takes to mend the store, told as what was done to it
     "nodes_added": "entities missing",
     "nodes_changed": "entities changed",
     "nodes_removed": "entities added",
+    "images_added": "pictures missing",
+    "images_changed": "pictures changed",
+    "images_removed": "pictures added",
     "edges_added": "relationships missing or there twice",
     "edges_changed": "relationships changed",
     "edges_removed": "relationships added or there twice",
+    "image_links_added": "links to pictures missing or there twice",
+    "image_links_changed": "links to pictures changed",
+    "image_links_removed": "links to pictures added or there twice",
 }
 
 
@@ -72,7 +79,7 @@ class Job:
         if self.served is not None:
             self.served()
 
-    def read(self, model: StoreModel, vectors: tuple[str, ...]) -> ReadBack:
+    def read(self, model: StoreModel, vectors: Mapping[str, tuple[str, ...]]) -> ReadBack:
         """Read all that the server holds."""
         return read_back(
             self.driver,
@@ -90,7 +97,7 @@ class Found:
     """What a server holds that serves a graph."""
 
     content: Content
-    node_ids: Path | None  # None: not read
+    node_ids: Mapping[str, Path] | None  # None: not read
     foreign: Foreign = field(default_factory=Foreign)
     mark: str  # at which it held this
     proof: str  # marks: nobody has written since we knew | content: it was read
@@ -108,7 +115,7 @@ def examine_served(job: Job, state: StoreState) -> Found | None:
         known = known_content(job, state.build)
         if known is not None:
             return Found(content=known, node_ids=None, mark=mark, proof="marks")
-    there = job.read(state.model or job.content.model, state.vectors)
+    there = job.read(state.model or job.content.model, state.vectors_of)
     tampered = there.content.digest.total != state.build or there.foreign
     if tampered and job.mark() != mark:
         with job.session() as session:
@@ -144,17 +151,17 @@ def check_unserved(job: Job, state: StoreState | None) -> bool:
     """
     with job.session() as session:
         counts = read_counts(session)
-        labels = set(counts.labels) - {NODE_TABLE, *statements.OUR_LABELS}
+        labels = set(counts.labels) - {*statements.GRAPH_LABELS, *statements.OUR_LABELS}
         others = counts.nodes - counts.ours
         if state is None:  # then entities are not ours either: a load writes it before them, and behind the ledger
-            others += counts.labels.get(NODE_TABLE, 0)
+            others += sum(counts.labels.get(label, 0) for label in statements.GRAPH_LABELS)
         if not others and not labels:
             return False
         if job.force:
             return True
         found = session.run(statements.SOME_NODES, {"ours": list(statements.OUR_LABELS), "limit": 200_000}).values()
     if state is not None:
-        found = [row for row in found if set(row[1]) != {NODE_TABLE}]
+        found = [row for row in found if len(row[1]) != 1 or row[1][0] not in statements.GRAPH_LABELS]
     examples = [
         f"number {number} {''.join(':' + name for name in labels) or 'without label'}" for number, labels in found
     ]

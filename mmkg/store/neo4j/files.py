@@ -5,10 +5,11 @@ The server must be stopped, and the database empty. Community edition's importer
 the files hold a state node that says ``imported``; the next load of the same build (``mmkg build``) then makes
 constraints and indexes, sets right what the importer cannot carry, checks the digest and only then lets readers in.
 
-Three pairs of header and data: entities, relationships, and the state node. The relationship type is a column, so that
-thousands of types are still one file and one short command line. Text is quoted as by RFC 4180, null is nothing and
-empty text is ``""``; values of a list are joined by a control character that occurs in none of them. Everything is
-named relative to the folder, which may be carried to the server's machine: ``import.sh`` runs there.
+Three pairs of header and data: entities, relationships, and the state node; two more where there are pictures, these
+and the links to them. The relationship type is a column, so that thousands of types are still one file and one short
+command line. Text is quoted as by RFC 4180, null is nothing and empty text is ``""``; values of a list are joined by a
+control character that occurs in none of them. Everything is named relative to the folder, which may be carried to the
+server's machine: ``import.sh`` runs there.
 """
 
 import csv
@@ -25,21 +26,24 @@ import pyarrow.parquet as pq
 
 from mmkg.errors import StoreError
 from mmkg.shards import write_bytes
+from mmkg.store.columns import EDGES, IMAGE_LINKS, IMAGES
 from mmkg.store.content import Content
-from mmkg.store.cypher import NODE_TABLE, quote_name
+from mmkg.store.cypher import IMAGE_LINK, IMAGE_TABLE, KEYS, NODE_TABLE, quote_name
 from mmkg.store.digest import column_aliases, file_pattern
 from mmkg.store.neo4j.state import FORMAT, IMPORTED
 from mmkg.store.neo4j.statements import STATE_LABEL
-from mmkg.store.prepare import EDGES
 
 SCRIPT = "import.sh"
 REPORT = "import.report"
+_TABLES, _PICTURES = ("entities", "relationships", "store"), ("images", "image-links")
 _STATE_KEY = "store"
 _DELIMITERS = (
     "\x1f\x1e\x1d\x1c\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b"
 )
-_HEADER_TYPES = {pa.string(): "string", pa.float64(): "double", pa.date32(): "date"}
+_HEADER_TYPES = {pa.string(): "string", pa.float64(): "double", pa.date32(): "date", pa.int64(): "long"}
+_LINK_HEADER = (f":START_ID({NODE_TABLE})", f":END_ID({IMAGE_TABLE})", "rank:long", "score:double")
 _EDGE_HEADER = (f":START_ID({NODE_TABLE})", f":END_ID({NODE_TABLE})", ":TYPE", "relation_id:string", "sources:string[]")
+_LINE_ENDS = "\n\r"
 _CSV = "(FORMAT csv, HEADER false, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULLSTR '')"
 _READ_BUFFER_BYTES = 4 << 20  # of neo4j-admin, unless told otherwise: a longer field is an error for it
 
@@ -52,7 +56,9 @@ class ImportFiles:
     files: tuple[str, ...]  # names in the folder
     arguments: tuple[str, ...]  # of neo4j-admin, but for report and database; files are relative to the folder
     entities: int
-    relationships: int
+    relationships: int  # between entities
+    images: int = 0
+    image_links: int = 0
     bytes: int
 
     def command(
@@ -101,6 +107,8 @@ def write_import_files(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCRIPT).unlink(missing_ok=True)  # it is written last: without it, the files are not whole
+    for name in _files_of(_PICTURES):
+        (folder / name).unlink(missing_ok=True)
     for name in [*content.edges, *(prop.name for prop in content.model.properties)]:
         quote_name(name)
     nodes_schema = pq.read_schema(content.nodes)
@@ -108,18 +116,26 @@ def write_import_files(
         found = _look_through(connection, content, nodes_schema)
         if any(end in text for end in "\r\n" for text in (graph, version)):
             found = replace(found, multiline=(*found.multiline, "store.csv"))
-        _write_nodes(connection, content, nodes_schema, folder, found.delimiter)
+        _write_nodes(connection, content.nodes, "entities", NODE_TABLE, nodes_schema, folder, found.delimiter)
         _write_edges(connection, content, folder, found.delimiter)
+        if content.images is not None:
+            _write_nodes(connection, content.images, "images", IMAGE_TABLE, IMAGES, folder, found.delimiter)
+        if content.image_links is not None:
+            _write_image_links(connection, content.image_links, folder)
     if (folder / "spill").exists():
         shutil.rmtree(folder / "spill")
     _write_state(content, graph, version, folder)
-    names = tuple(f"{table}{part}.csv" for table in ("entities", "relationships", "store") for part in ("-header", ""))
+    held = (content.images, content.image_links)
+    tables = [*_TABLES, *(table for table, path in zip(_PICTURES, held, strict=True) if path is not None)]
+    names = _files_of(tables)
     files = ImportFiles(
         folder=folder,
         files=names,
-        arguments=_arguments(found),
+        arguments=_arguments(found, tables),
         entities=content.digest.num_nodes,
         relationships=content.digest.num_edges,
+        images=content.digest.num_images,
+        image_links=content.digest.num_image_links,
         bytes=sum((folder / name).stat().st_size for name in names),
     )
     for name in names:
@@ -132,11 +148,18 @@ def write_import_files(
     return files
 
 
-def _arguments(found: _Findings) -> tuple[str, ...]:
+def _files_of(tables: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{table}{part}.csv" for table in tables for part in ("-header", ""))
+
+
+def _arguments(found: _Findings, tables: Sequence[str]) -> tuple[str, ...]:
     arguments = ["database", "import", "full"]
     arguments += [f"--nodes={NODE_TABLE}=entities-header.csv,entities.csv"]
     arguments += [f"--nodes={STATE_LABEL}=store-header.csv,store.csv"]
     arguments += ["--relationships=relationships-header.csv,relationships.csv"]
+    arguments += [f"--nodes={IMAGE_TABLE}=images-header.csv,images.csv"] if "images" in tables else []
+    if "image-links" in tables:
+        arguments += [f"--relationships={IMAGE_LINK}=image-links-header.csv,image-links.csv"]
     arguments += [
         f"--array-delimiter=U+{ord(found.delimiter):04X}",
         "--bad-tolerance=0",
@@ -150,9 +173,10 @@ def _arguments(found: _Findings) -> tuple[str, ...]:
 
 def _script(files: ImportFiles, graph: str, version: str) -> str:
     told = " ".join(f"{graph} {version}".split())
+    pictures = f", {files.images:,} pictures" if files.images else ""
     lines = [
         "#!/bin/sh",
-        f"# Imports {told}: {files.entities:,} entities, {files.relationships:,} relationships.",
+        f"# Imports {told}: {files.entities:,} entities, {files.relationships:,} relationships{pictures}.",
         "# Stop the server first, and be the user it runs as. The database must be empty, or add at the call's end",
         "# --overwrite-destination=true, which deletes what it holds:  ./import.sh [DATABASE] [OPTION ...]",
         "# Then start the server and run `mmkg build` with store.uri set to it, which finishes the load.",
@@ -180,8 +204,8 @@ def _look_through(connection: duckdb.DuckDBPyConnection, content: Content, schem
     longest = ", ".join(f"coalesce(max(strlen({text})), 0)" for text in [*texts, *joined])
     counts = ", ".join(f"coalesce(max(len({column})), 0)" for column in lists)
     asked = [
-        _any_has([*texts, *joined], "\n\r"),
-        _any_has(["c0"], "\n\r"),
+        _any_has([*texts, *joined], _LINE_ENDS),
+        _any_has(["c0"], _LINE_ENDS),
         _any_has(joined, _DELIMITERS[0]),
         f"greatest({longest})",
         f"greatest({counts})",
@@ -192,10 +216,26 @@ def _look_through(connection: duckdb.DuckDBPyConnection, content: Content, schem
     names = ["entities.csv"] if multiline else []
     if ids_multiline or any(end in text for end in "\n\r" for text in edge_texts | source_texts):
         names.append("relationships.csv")
+    if content.images is not None:
+        images_multiline, longest_of_images = _look_through_images(connection, content.images)
+        names += ["images.csv"] if images_multiline else []
+        names += ["image-links.csv"] if ids_multiline and content.image_links is not None else []
+        longest_bytes = max(longest_bytes, longest_of_images)
     free = [one for one in _DELIMITERS if not any(one in text for text in source_texts)]
     delimiter = free[0] if free and free[0] == _DELIMITERS[0] and not taken else None
     delimiter = delimiter or _free_delimiter(connection, nodes, joined, free)
     return _Findings(delimiter, tuple(names), int(longest_bytes + most_values))
+
+
+def _look_through_images(connection: duckdb.DuckDBPyConnection, images: Path) -> tuple[bool, int]:
+    """Whether a text of a picture has a line end, and how long the longest is."""
+    texts = [f"c{i}" for i, field in enumerate(IMAGES) if field.type == pa.string()]
+    longest = ", ".join(f"coalesce(max(strlen({text})), 0)" for text in texts)
+    [[multiline, longest_bytes]] = connection.execute(
+        f"SELECT {_any_has(texts, _LINE_ENDS)}, greatest({longest}) "  # noqa: S608
+        f"FROM read_parquet('{_quoted(images)}') AS nodes({column_aliases(IMAGES)})"
+    ).fetchall()
+    return multiline, longest_bytes
 
 
 def _any_has(texts: Sequence[str], characters: str) -> str:
@@ -231,22 +271,28 @@ def _free_delimiter(
 
 
 def _write_nodes(
-    connection: duckdb.DuckDBPyConnection, content: Content, schema: pa.Schema, folder: Path, delimiter: str
+    connection: duckdb.DuckDBPyConnection,
+    nodes: Path,
+    table: str,
+    label: str,
+    schema: pa.Schema,
+    folder: Path,
+    delimiter: str,
 ) -> None:
     header, columns = [], []
     for position, field in enumerate(schema):
         many = pa.types.is_list(field.type)
         kind = field.type.value_type if many else field.type
         header.append(
-            f"entity_id:ID({NODE_TABLE})"
-            if field.name == "entity_id"
+            f"{field.name}:ID({label})"
+            if field.name == KEYS[label]
             else f"{field.name}:{_HEADER_TYPES[kind]}{'[]' if many else ''}"
         )
         columns.append(_column(kind, f"c{position}", delimiter if many else None))
-    _write_header(folder / "entities-header.csv", header)
+    _write_header(folder / f"{table}-header.csv", header)
     connection.execute(
-        f"COPY (SELECT {', '.join(columns)} FROM read_parquet('{_quoted(content.nodes)}') "  # noqa: S608
-        f"AS nodes({column_aliases(schema)})) TO '{_target(folder / 'entities.csv')}' {_CSV}"
+        f"COPY (SELECT {', '.join(columns)} FROM read_parquet('{_quoted(nodes)}') "  # noqa: S608
+        f"AS nodes({column_aliases(schema)})) TO '{_target(folder / f'{table}.csv')}' {_CSV}"
     )
 
 
@@ -289,6 +335,14 @@ def _write_edges(connection: duckdb.DuckDBPyConnection, content: Content, folder
     )
 
 
+def _write_image_links(connection: duckdb.DuckDBPyConnection, links: Path, folder: Path) -> None:
+    _write_header(folder / "image-links-header.csv", _LINK_HEADER)
+    connection.execute(
+        f"COPY (SELECT c0, c1, c2, {_value(pa.float64(), 'c3')} FROM read_parquet('{_quoted(links)}') "  # noqa: S608
+        f"AS links({column_aliases(IMAGE_LINKS)})) TO '{_target(folder / 'image-links.csv')}' {_CSV}"
+    )
+
+
 def _write_state(content: Content, graph: str, version: str, folder: Path) -> None:
     """The state node: the first loader or reader that comes knows what the database holds and what is still to do."""
     values: Mapping[str, str | int] = {
@@ -300,6 +354,8 @@ def _write_state(content: Content, graph: str, version: str, folder: Path) -> No
         "model:string": json.dumps(asdict(content.model)),
         "entities:long": content.digest.num_nodes,
         "relationships:long": content.digest.num_edges,
+        "images:long": content.digest.num_images,
+        "image_links:long": content.digest.num_image_links,
         "flips:long": 0,
         "format:long": FORMAT,
     }

@@ -12,9 +12,10 @@ from neo4j.exceptions import Neo4jError
 
 from mmkg.errors import StoreError
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.batches import Batch, NodeIds
+from mmkg.store.neo4j.batches import Batch
 from mmkg.store.neo4j.examine import Job
 from mmkg.store.neo4j.lock import LoaderLock, join_bookmarks, taken_over
+from mmkg.store.neo4j.node_ids import NodeIds
 from mmkg.store.neo4j.state import FLIP, METADATA_KEY
 
 _BYTES_PER_CHANGE = 1_200  # of heap, in one transaction (measured: 1.0 kB a relationship, 2-3 kB a node with text)
@@ -94,11 +95,11 @@ def flip(
 
 def _apply(transaction: neo4j.Transaction, batch: Batch, ids: NodeIds) -> None:
     [record] = list(transaction.run(batch.statement, {**batch.parameters, "rows": batch.rows}))
-    if batch.entity_ids is None:
+    if batch.keys is None:
         batch.check(len(batch.rows), record["done"])
     else:
         batch.check(len(batch.rows), len(record["ids"]))
-        ids.add(batch.entity_ids, record["ids"])
+        ids.add(batch.label, batch.keys, record["ids"])
 
 
 def write_state(job: Job, statement: str, load_id: str, values: Mapping[str, Any] | None = None) -> str:

@@ -15,10 +15,11 @@ import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.batches import Batch, NodeIds, find_nodes
+from mmkg.store.neo4j.batches import Batch
 from mmkg.store.neo4j.connection import BackOff, is_out_of_memory, is_transient
 from mmkg.store.neo4j.examine import Job
 from mmkg.store.neo4j.lock import LoaderLock, taken_over
+from mmkg.store.neo4j.node_ids import NodeIds, find_nodes
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ class Lanes:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 lane, batch = running.pop(future)
                 numbers = future.result()
-                if batch.entity_ids is not None:
-                    ids.add(batch.entity_ids, numbers)
+                if batch.keys is not None:
+                    ids.add(batch.label, batch.keys, numbers)
                 free.append(lane)
                 done(batch)
 
@@ -131,24 +132,24 @@ class _Lane:
 
     def write(self, batch: Batch) -> list[int]:
         """Send one batch, in halves if it is too much for the server; the numbers of the nodes that it makes."""
-        pieces = [(batch.rows, batch.entity_ids)]
+        pieces = [(batch.rows, batch.keys)]
         numbers: list[int] = []
         while pieces:
-            rows, entity_ids = pieces.pop()
+            rows, keys = pieces.pop()
             self._batch += 1
             try:
-                numbers += self._send(batch, rows, entity_ids)
+                numbers += self._send(batch, rows, keys)
             except Neo4jError as error:
                 if not _is_too_much(error) or len(rows) == 1:
                     raise
                 self._size.was_too_much(len(rows))
                 half = len(rows) // 2
                 logger.info("neo4j: %s rows at once were too many (%s); halved", f"{len(rows):,}", error.code)
-                pieces.append((rows[half:], entity_ids[half:] if entity_ids else None))
-                pieces.append((rows[:half], entity_ids[:half] if entity_ids else None))
+                pieces.append((rows[half:], keys[half:] if keys else None))
+                pieces.append((rows[:half], keys[:half] if keys else None))
         return numbers
 
-    def _send(self, batch: Batch, rows: list[Any], entity_ids: list[str] | None) -> list[int]:
+    def _send(self, batch: Batch, rows: list[Any], keys: list[str] | None) -> list[int]:
         parameters = {**batch.parameters, **self._known_as, "batch": self._batch, "rows": rows}
         numbers: list[int] = []
         back_off = self._back_off()
@@ -159,10 +160,10 @@ class _Lane:
                     self._lock.ensure()
                 with self._job.session(write=True) as session:
                     [record] = list(session.run(statements.once(batch.statement), parameters))
-                    answer = record["done" if entity_ids is None else "ids"]
+                    answer = record["done" if keys is None else "ids"]
                     was_done = not answer and self._was_done(session) and back_off.failures > 0
-                    if entity_ids is not None:
-                        numbers = self._find(session, entity_ids) if was_done else answer
+                    if keys is not None:
+                        numbers = self._find(session, keys, batch.label) if was_done else answer
                         batch.check(len(rows), len(numbers))
                     elif not was_done:
                         batch.check(len(rows), answer)
@@ -175,10 +176,10 @@ class _Lane:
             self._size.went_well(len(rows), time.monotonic() - started)
             return numbers
 
-    def _find(self, session: neo4j.Session, entity_ids: list[str]) -> list[int]:
+    def _find(self, session: neo4j.Session, keys: list[str], label: str) -> list[int]:
         """Numbers of nodes that an attempt made whose answer was lost."""
-        found = dict(zip(*find_nodes(session, entity_ids), strict=True))
-        return [found[entity_id] for entity_id in entity_ids]
+        found = dict(zip(*find_nodes(session, keys, label), strict=True))
+        return [found[key] for key in keys]
 
     def _was_done(self, session: neo4j.Session) -> bool:
         """Whether this batch is done, by this attempt or one before."""

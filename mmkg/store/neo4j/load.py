@@ -5,10 +5,11 @@ Community has one database and no roles, so there is no second database to switc
 - *Nothing is served yet* (the first load, or files were imported): batches in many transactions over several
   connections (`lanes.py`). The state node says ``loading`` until all was read back and its digest is the build's;
   readers are told that nothing is served yet.
-- *A graph is served*: the difference between it and the new one (entities and relationships added, changed, removed) is
-  applied in **one** transaction, which also names the new build. Killed at any moment, the server takes it back.
-  Because Neo4j's readers may see a commit half done, a sequence lock around the commit lets them notice (`state.py`);
-  those of `open_neo4j` ask again. Raw Cypher from elsewhere sees the old or the new graph, except during the commit.
+- *A graph is served*: the difference between it and the new one (entities, pictures and relationships added, changed,
+  removed) is applied in **one** transaction, which also names the new build. Killed at any moment, the server takes it
+  back. Because Neo4j's readers may see a commit half done, a sequence lock around the commit lets them notice
+  (`state.py`); those of `open_neo4j` ask again. Raw Cypher from elsewhere sees the old or the new graph, except during
+  the commit.
 
 What it costs: one transaction needs about 1.2 kB of the server's heap a change, so that is estimated and refused,
 before anything is written, where the server's settings do not allow it; and readers wait during the commit (measured on
@@ -44,15 +45,17 @@ from mmkg.store.content import Content
 from mmkg.store.difference import Difference, find_difference
 from mmkg.store.migrations import pending_migrations, read_migrations, repeat_migrations, run_migrations
 from mmkg.store.neo4j import statements
-from mmkg.store.neo4j.batches import Batch, NodeIds, all_parts
+from mmkg.store.neo4j.batches import Batch, all_parts
 from mmkg.store.neo4j.connection import BackOff, explain, is_transient, open_driver
 from mmkg.store.neo4j.examine import Found, Job, Progress, check_unserved, examine_served
 from mmkg.store.neo4j.flip import check_heap, flip, write_state
+from mmkg.store.neo4j.foreign import Foreign
 from mmkg.store.neo4j.hint import remove_hint
 from mmkg.store.neo4j.lanes import BatchSize, Lanes
 from mmkg.store.neo4j.local import ENGINE_ERRORS, explain_local
 from mmkg.store.neo4j.lock import LoaderLock, commits_between, take_over
-from mmkg.store.neo4j.read_back import Foreign, ReadBack, has_constraint
+from mmkg.store.neo4j.node_ids import NodeIds
+from mmkg.store.neo4j.read_back import ReadBack, has_constraints
 from mmkg.store.neo4j.report import Neo4jLoadReport, Tally, Told
 from mmkg.store.neo4j.state import FORMAT, IMPORTED, LOADING, READY, StoreState, read_state
 
@@ -255,7 +258,7 @@ class _Load:
         with NodeIds(job.work, memory_limit=job.memory_limit) as ids:
             with self._tally.timed("look up"):
                 if found.node_ids is not None:
-                    ids.add_file(found.node_ids)
+                    ids.add_files(found.node_ids)
                 else:
                     with job.session() as session:
                         ids.look_up(session, difference)
@@ -264,7 +267,7 @@ class _Load:
             parts = all_parts(difference, job.content, found.foreign, ids, size)
             told = Told(job.progress, difference, found.foreign)
             with self._tally.timed("flip"):
-                flipped = flip(job, self._lock, self._place, parts, ids, self._served_values(state.vectors), told)
+                flipped = flip(job, self._lock, self._place, parts, ids, self._served_values(state), told)
         job.tell_served()
         self._tally.note(difference, found.foreign)
         self._tally.commit_seconds += flipped.commit_seconds
@@ -297,15 +300,13 @@ class _Load:
             mark = job.mark()
             if not is_empty:
                 with self._tally.timed("read back"):
-                    found = job.read(job.content.model, state.vectors if state is not None else ())
+                    found = job.read(job.content.model, state.vectors_of if state is not None else {})
             is_empty = False
             with self._tally.timed("compare"):
                 difference = self._difference(None if found is None else found.content)
             foreign = Foreign() if found is None else found.foreign
             if found is not None and difference.is_empty and not foreign:
-                bookmark = self._write_state(
-                    statements.SET_STATE, self._served_values(state.vectors if state is not None else ())
-                )
+                bookmark = self._write_state(statements.SET_STATE, self._served_values(state))
                 job.tell_served()
                 if commits_between(mark, bookmark) == 1:
                     job.remember(bookmark)
@@ -323,7 +324,7 @@ class _Load:
                 self._tally.foreign["nodes"] = self._tally.foreign.get("nodes", 0) + removed
                 self._progressed = True
 
-    def _write(self, difference: Difference, foreign: Foreign, node_ids: Path | None) -> None:
+    def _write(self, difference: Difference, foreign: Foreign, node_ids: Mapping[str, Path] | None) -> None:
         job = self._job
         size = BatchSize(job.config.max_batch_rows)
         lanes = Lanes(job, self._lock, self._place, size, lambda: BackOff(attempts=_ATTEMPTS))
@@ -335,7 +336,7 @@ class _Load:
 
         with NodeIds(job.work, memory_limit=job.memory_limit) as ids, self._tally.timed("write"):
             if node_ids is not None:
-                ids.add_file(node_ids)
+                ids.add_files(node_ids)
             try:
                 for part in all_parts(difference, job.content, foreign, ids, size):
                     with closing(part) as batches:
@@ -356,7 +357,7 @@ class _Load:
 
     def _migrate(self, *, again: bool = False) -> None:
         with self._job.session(write=True) as session, self._tally.timed("migrate"):
-            if again and not has_constraint(session):
+            if again and not has_constraints(session):
                 repeat_migrations(session, self._migrations)
             ran = run_migrations(session, self._migrations)
             if ran:  # a new name is a commit of its own, which the marks' numbers must not count as somebody's
@@ -366,7 +367,7 @@ class _Load:
 
     def _pending(self) -> bool:
         with self._job.session() as session:
-            return bool(pending_migrations(session, self._migrations)) or not has_constraint(session)
+            return bool(pending_migrations(session, self._migrations)) or not has_constraints(session)
 
     def _take_place(self) -> None:
         """From here on the server refuses what earlier loaders, or rounds of ours, may still send."""
@@ -387,7 +388,7 @@ class _Load:
         job = self._job
         return find_difference(there, job.content, job.work / "difference", memory_limit=job.memory_limit)
 
-    def _served_values(self, vectors: Sequence[str]) -> dict[str, Any]:
+    def _served_values(self, before: StoreState | None) -> dict[str, Any]:
         content = self._job.content
         return {
             "graph": self._job.graph,
@@ -399,7 +400,10 @@ class _Load:
             "relationships": content.digest.num_edges,
             "loaded_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "format": FORMAT,
-            "vectors": list(vectors),
+            "images": content.digest.num_images,
+            "image_links": content.digest.num_image_links,
+            "vectors": list(before.vectors) if before is not None else [],
+            "image_vectors": list(before.image_vectors) if before is not None else [],
         }
 
 

@@ -5,9 +5,7 @@ that build or not at all, so that several calls are of one build too. All seeds 
 """
 
 import datetime
-import difflib
 import logging
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -23,6 +21,7 @@ from mmkg.store.base import (
     Counts,
     Direction,
     EntityDescription,
+    EntityImage,
     Neighbour,
     Path,
     Step,
@@ -33,18 +32,17 @@ from mmkg.store.base import (
 )
 from mmkg.store.model import ENTITY_PROPERTIES
 from mmkg.store.neo4j.connection import is_transient
+from mmkg.store.neo4j.mistakes import explain_refusal, warn_of_unknown_names
 from mmkg.store.neo4j.served import Reader, Served
 from mmkg.store.neo4j.state import read_state
 from mmkg.store.neo4j.values import to_table
 from mmkg.store.paths import find_shortest_paths
-from mmkg.store.reading import check_names_apart, check_reading, explain_error
+from mmkg.store.reading import check_names_apart, check_reading
 
 logger = logging.getLogger(__name__)
 
 _IDS_PER_QUERY = 10_000
 _TYPES_PER_QUERY = 50
-# What the server says of names that no node or relationship has: label, relationship type, property.
-_UNKNOWN_NAMES = {"01N50": "label", "01N51": "relationship type", "01N52": "property"}
 _OPPOSITE: dict[str, Direction] = {"out": "in", "in": "out", "both": "both"}
 
 
@@ -132,7 +130,7 @@ class Neo4jStore:
             except (Neo4jError, DriverError) as error:
                 if is_transient(error) or not isinstance(error, ClientError):
                     raise
-                raise _explain(cypher, error, timeout_seconds) from error
+                raise explain_refusal(cypher, error, timeout_seconds) from error
             except (TypeError, ValueError, OverflowError) as error:
                 raise QueryError(f"the value of a parameter cannot be passed on: {error}") from error
             more = limit_rows is not None and len(records) > limit_rows
@@ -141,7 +139,7 @@ class Neo4jStore:
         table, summary, more, served = self._reader.ask(question)
         if more:
             logger.warning("query: the first %s rows are shown, there are more", f"{limit_rows:,}")
-        _warn_of_unknown_names(summary, served)
+        warn_of_unknown_names(summary, served)
         if summary.plan is not None and summary.profile is None:
             return pa.table({"plan": [summary.plan["args"]["string-representation"]]})
         if summary.profile is not None:
@@ -149,16 +147,42 @@ class Neo4jStore:
         return table
 
     def counts(self) -> Counts:
-        """Number of entities and relationships, counted now."""
+        """Number of entities, relationships and pictures, counted now."""
 
         def question(session: neo4j.Session, served: Served) -> Counts:
             [[entities]] = session.run(statements.COUNT_ENTITIES).values()
+            [[images]] = session.run(statements.COUNT_IMAGES).values()
+            [[image_links]] = session.run(statements.count_relationships(statements.IMAGE_LINK)).values()
             names = list(served.relation_ids)
             by_relation = dict.fromkeys(names, 0)
             for part in _parts(names, _TYPES_PER_QUERY):
                 query = statements.count_relationships_neo4j(part)
                 by_relation.update(dict(session.run(query).values()))
-            return Counts(entities=entities, relationships=sum(by_relation.values()), by_relation=by_relation)
+            return Counts(
+                entities=entities,
+                relationships=sum(by_relation.values()),
+                by_relation=by_relation,
+                images=images,
+                image_links=image_links,
+            )
+
+        return self._reader.ask(question)
+
+    def find_images(self, entity_ids: Sequence[str]) -> list[EntityImage]:
+        """The pictures of each of some entities; see :class:`mmkg.store.base.GraphReader`."""
+        ids = list(dict.fromkeys(entity_ids))
+
+        def question(session: neo4j.Session, _: Served) -> list[EntityImage]:
+            found: dict[str, list[EntityImage]] = {entity_id: [] for entity_id in ids}
+            for part in _parts(ids, _IDS_PER_QUERY):
+                for entity_id, images in session.run(statements.FIND_IMAGES_NEO4J, {"ids": part}).values():
+                    found[entity_id] = [EntityImage(entity_id, *image) for image in images]
+            _check_entities(session, [entity_id for entity_id in ids if not found[entity_id]])
+            return [
+                image
+                for entity_id in ids
+                for image in sorted(found[entity_id], key=lambda image: (image.rank, image.sha256))
+            ]
 
         return self._reader.ask(question)
 
@@ -358,29 +382,3 @@ def _date(text: Any) -> Any:
     if text is None or text[0] in "+-" or text.startswith("0000"):
         return text
     return datetime.date.fromisoformat(text)
-
-
-def _explain(cypher: str, error: ClientError, timeout_seconds: float) -> QueryError:
-    name = (error.code or "").rpartition(".")[2]
-    message = error.message or str(error)
-    if name.startswith("TransactionTimedOut"):
-        return QueryError(f"stopped after {timeout_seconds:g} seconds. Ask for less, or raise the timeout.")
-    if name == "AccessMode":
-        return QueryError("the store is read-only: a graph is changed by building it again, not by a query.")
-    return explain_error(cypher, message, (), "neo4j")
-
-
-def _warn_of_unknown_names(summary: neo4j.ResultSummary, served: Served) -> None:
-    """Neo4j takes a misspelt name for one that nothing has; say so, with the nearest that there is."""
-    properties = (*ENTITY_PROPERTIES, *(prop.name for prop in served.model.properties), "relation_id", "sources")
-    known = {"label": (statements.NODE_TABLE,), "relationship type": tuple(served.relation_ids), "property": properties}
-    for status in summary.gql_status_objects:
-        kind = _UNKNOWN_NAMES.get(status.gql_status)
-        name = re.search(r"`(.*)`", status.status_description)
-        if kind is None or name is None or name[1] in known[kind]:  # known: of the model, but nothing has it
-            continue
-        near = difflib.get_close_matches(name[1], known[kind], n=1)
-        at = status.position
-        where = f"line {at.line}, column {at.column}: " if at else ""
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        logger.warning("query: %sno %s is called '%s': it is taken as missing.%s", where, kind, name[1], hint)

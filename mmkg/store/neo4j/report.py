@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mmkg.store.difference import Difference
 from mmkg.store.neo4j.batches import Batch
 from mmkg.store.neo4j.examine import Job, Progress
-from mmkg.store.neo4j.read_back import Foreign
+from mmkg.store.neo4j.foreign import Foreign
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ class Neo4jLoadReport:
     proof: str  # that the server holds the build: marks (nobody else has written) | content (read back, same digest)
     entities: int
     relationships: int
+    images: int
+    image_links: int
     changes: Mapping[str, int]  # nodes_added, nodes_changed, … as in `Difference.counts`, of all rounds
     foreign: Mapping[str, int]  # what was taken away because no build of ours can hold it, by kind
     migrations: tuple[str, ...]  # that were run
@@ -67,6 +69,8 @@ class Tally:
             proof=proof,
             entities=digest.num_nodes,
             relationships=digest.num_edges,
+            images=digest.num_images,
+            image_links=digest.num_image_links,
             changes={kind: count for kind, count in self._changes.items() if count},
             foreign=self.foreign,
             migrations=self.migrations,
@@ -75,10 +79,11 @@ class Tally:
             seconds=self._seconds,
         )
         logger.info(
-            "neo4j: %s, %s entities, %s relationships (%s)",
+            "neo4j: %s, %s entities, %s relationships, %s pictures (%s)",
             report.how,
             f"{report.entities:,}",
             f"{report.relationships:,}",
+            f"{report.images:,}",
             ", ".join(f"{step} {seconds:.1f} s" for step, seconds in report.seconds.items()),
         )
         return report

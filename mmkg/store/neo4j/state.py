@@ -3,10 +3,11 @@
 ::
 
     (:MmkgStore {key: "store", graph, build, version, state, model, entities, relationships, flips, load_id, holder,
-                 loaded_at, format, vectors})
+                 loaded_at, format, images, image_links, vectors, image_vectors})
 
-There is one. `build` is the digest of the content that is served, `model` the JSON of the `StoreModel`, `vectors` the
-properties that `load_vectors` made. `state` is ``loading`` or ``imported`` (nothing is served yet) or ``ready``.
+There is one. `build` is the digest of the content that is served, `model` the JSON of the `StoreModel`, `vectors` and
+`image_vectors` the properties of entities and of pictures that `load_vectors` made. `state` is ``loading`` or
+``imported`` (nothing is served yet) or ``ready``.
 
 Neo4j reads what is committed, row by row: a query that runs while a transaction commits sees some of its changes and
 not others. So `flips` is a *sequence lock*, one integer in one property, which is read and written whole:
@@ -31,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmkg.errors import StoreError
+from mmkg.store.cypher import IMAGE_TABLE, NODE_TABLE
 from mmkg.store.manifest import model_from_json
 from mmkg.store.model import StoreModel
 from mmkg.store.neo4j import statements
@@ -68,7 +70,15 @@ class StoreState:
     load_id: str | None  # of the loader that wrote last
     holder: str | None  # host, process and time of that loader
     loaded_at: str | None
+    images: int  # as served, the links to them too
+    image_links: int
     vectors: tuple[str, ...]  # properties of entities that are no part of the content
+    image_vectors: tuple[str, ...]  # the same, of pictures
+
+    @property
+    def vectors_of(self) -> dict[str, tuple[str, ...]]:
+        """Properties that are no part of the content, by the label of the nodes that have them."""
+        return {NODE_TABLE: self.vectors, IMAGE_TABLE: self.image_vectors}
 
     @property
     def is_served(self) -> bool:
@@ -171,7 +181,11 @@ def _state(properties: Mapping[str, Any]) -> StoreState:
             load_id=properties.get("load_id"),
             holder=properties.get("holder"),
             loaded_at=properties.get("loaded_at"),
+            # what was loaded before there were pictures says nothing of them
+            images=properties.get("images", 0),
+            image_links=properties.get("image_links", 0),
             vectors=tuple(properties.get("vectors", ())),
+            image_vectors=tuple(properties.get("image_vectors", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(

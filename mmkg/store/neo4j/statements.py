@@ -6,13 +6,14 @@ batch, 27 k relationships/s against 10 k/s with a look-up of both ends by `entit
 
 from collections.abc import Sequence
 
-from mmkg.store.cypher import NODE_TABLE, quote_name, relationship_pattern
+from mmkg.store.cypher import IMAGE_LINK, IMAGE_TABLE, KEYS, NODE_TABLE, quote_name, relationship_pattern
 from mmkg.store.model import Property
 
 STATE_LABEL = "MmkgStore"
 MIGRATION_LABEL = "MmkgMigration"
 LANE_LABEL = "MmkgLane"
 OUR_LABELS = (STATE_LABEL, MIGRATION_LABEL, LANE_LABEL)
+GRAPH_LABELS = (NODE_TABLE, IMAGE_TABLE)
 
 
 def quote_any_name(name: str) -> str:
@@ -97,25 +98,34 @@ def _set_dates(properties: Sequence[Property], values: str) -> str:
     return f" SET e += CASE WHEN {values} IS NULL THEN {{}} ELSE {{{', '.join(parts)}}} END" if parts else ""
 
 
-def create_nodes(properties: Sequence[Property]) -> str:
-    """Make entities out of ``$rows`` of [properties, dates]; returns their numbers in the same order."""
+def create_nodes(properties: Sequence[Property], label: str = NODE_TABLE) -> str:
+    """Make nodes out of ``$rows`` of [properties, dates]; returns their numbers in the same order."""
     return (
-        f"UNWIND $rows AS row CREATE (e:{NODE_TABLE}) SET e = row[0]{_set_dates(properties, 'row[1]')} "
+        f"UNWIND $rows AS row CREATE (e:{label}) SET e = row[0]{_set_dates(properties, 'row[1]')} "
         "RETURN collect(id(e)) AS ids"
     )
 
 
-def update_nodes(properties: Sequence[Property]) -> str:
-    """Give the entities of ``$rows``, [number, properties, dates], new properties; null removes one."""
+def update_nodes(properties: Sequence[Property], label: str = NODE_TABLE) -> str:
+    """Give the nodes of ``$rows``, [number, properties, dates], new properties; null removes one."""
     return (
-        f"UNWIND $rows AS row MATCH (e:{NODE_TABLE}) WHERE id(e) = row[0] SET e += row[1]"
+        f"UNWIND $rows AS row MATCH (e:{label}) WHERE id(e) = row[0] SET e += row[1]"
         f"{_set_dates(properties, 'row[2]')} RETURN count(e) AS done"
     )
 
 
-# DELETE, not DETACH: an entity that somebody has just tied to something stops the load.
-DELETE_NODES = f"UNWIND $rows AS row MATCH (e:{NODE_TABLE}) WHERE id(e) = row[0] DELETE e RETURN count(*) AS done"
-FIND_NODES = f"UNWIND $ids AS id MATCH (e:{NODE_TABLE} {{entity_id: id}}) RETURN e.entity_id AS entity_id, id(e) AS id"
+def delete_nodes(label: str) -> str:
+    """Remove the nodes of ``$rows``.
+
+    DELETE, not DETACH: one that somebody has just tied to something stops the load.
+    """
+    return f"UNWIND $rows AS row MATCH (e:{label}) WHERE id(e) = row[0] DELETE e RETURN count(*) AS done"
+
+
+def find_nodes(label: str) -> str:
+    """Key and number of each node of ``$ids`` that is there."""
+    key = KEYS[label]
+    return f"UNWIND $ids AS id MATCH (e:{label} {{{key}: id}}) RETURN e.{key} AS key, id(e) AS id"
 
 
 # --- relationships ---------------------------------------------------------------------------------------------------
@@ -157,17 +167,39 @@ DELETE_EDGES = (
     "FOREACH (r IN found | DELETE r) RETURN count(*) AS done"
 )
 
+# ``$rows`` are [entity, picture, rank, score]; a score that is null is none.
+_ENTITY_AND_IMAGE = (
+    f"UNWIND $rows AS row MATCH (h:{NODE_TABLE}) WHERE id(h) = row[0] MATCH (t:{IMAGE_TABLE}) WHERE id(t) = row[1] "
+)
+CREATE_IMAGE_LINKS = (
+    f"{_ENTITY_AND_IMAGE}CREATE (h)-[:{IMAGE_LINK} {{rank: row[2], score: row[3]}}]->(t) RETURN count(*) AS done"
+)
+UPDATE_IMAGE_LINKS = (
+    f"{_ENTITY_AND_IMAGE}MATCH (h)-[r:{IMAGE_LINK}]->(t) SET r = {{rank: row[2], score: row[3]}} "
+    "RETURN count(*) AS done"
+)
+# All links between the two; `done` counts the pairs.
+DELETE_IMAGE_LINKS = (
+    f"{_ENTITY_AND_IMAGE}MATCH (h)-[r:{IMAGE_LINK}]->(t) WITH row, collect(r) AS found "
+    "FOREACH (r IN found | DELETE r) RETURN count(*) AS done"
+)
+
 
 # --- what somebody else wrote ----------------------------------------------------------------------------------------
 
 GRAPH_COUNTS = "CALL db.stats.retrieve('GRAPH COUNTS') YIELD data RETURN data"
 FOREIGN_NODES = (
-    f"MATCH (n) WHERE NOT n:{NODE_TABLE} AND none(label IN labels(n) WHERE label IN $ours) "
+    f"MATCH (n) WHERE NOT n:{'|'.join(GRAPH_LABELS)} AND none(label IN labels(n) WHERE label IN $ours) "
     "RETURN id(n) AS id, labels(n) AS labels"
 )
 FOREIGN_EDGES = (
     "MATCH (h)-[r]->(t) WHERE NOT type(r) IN $types RETURN id(r) AS id, type(r) AS type, "
     "coalesce(h.entity_id, toString(id(h))) AS head, coalesce(t.entity_id, toString(id(t))) AS tail"
+)
+# Of the right type between nodes of the wrong kind: an entity's link to an entity, a fact about a picture.
+MISPLACED_EDGES = (
+    f"MATCH (h)-[r]->(t) WHERE (type(r) = '{IMAGE_LINK}' AND NOT (h:{NODE_TABLE} AND t:{IMAGE_TABLE})) "
+    f"OR (type(r) IN $types AND NOT (h:{NODE_TABLE} AND t:{NODE_TABLE})) RETURN id(r) AS id"
 )
 DETACH_NODES = "UNWIND $rows AS row MATCH (n) WHERE id(n) = row[0] DETACH DELETE n RETURN count(*) AS done"
 DELETE_EDGES_BY_ID = "UNWIND $rows AS row MATCH ()-[r]->() WHERE id(r) = row[0] DELETE r RETURN count(*) AS done"
@@ -177,10 +209,9 @@ REMOVE_ALL = (
     "MATCH (n) WHERE none(label IN labels(n) WHERE label IN $ours) WITH n LIMIT $rows DETACH DELETE n "
     "RETURN count(*) AS removed"
 )
-HAS_CONSTRAINT = (
-    "SHOW CONSTRAINTS YIELD labelsOrTypes, properties, type "
-    f"WHERE labelsOrTypes = ['{NODE_TABLE}'] AND properties = ['entity_id'] AND type CONTAINS 'UNIQUE' "
-    "RETURN count(*) AS found"
+CONSTRAINTS = (
+    "SHOW CONSTRAINTS YIELD labelsOrTypes, properties, type WHERE type CONTAINS 'UNIQUE' "
+    "RETURN labelsOrTypes AS labels, properties"
 )
 
 
@@ -216,8 +247,26 @@ def read_nodes(properties: Sequence[Property], vectors: Sequence[str]) -> str:
                 f"{quote_name(prop.name)}: CASE WHEN {name} IS NULL THEN null "
                 f"WHEN {name} IS :: {kind} THEN {value} ELSE '?' END"
             )
-    parts += [f"{quote_any_name(name)}: null" for name in vectors]
-    return f"MATCH (e:{NODE_TABLE}) RETURN id(e) AS id, e{{{', '.join(parts)}}} AS properties, labels(e) AS labels"
+    return _read_all(NODE_TABLE, parts, vectors)
+
+
+def read_images(vectors: Sequence[str]) -> str:
+    """All pictures: number, map of properties, labels. An entity that somebody also called a picture is none."""
+    return _read_all(f"{IMAGE_TABLE} & !{NODE_TABLE}", [".*"], vectors)
+
+
+def _read_all(label: str, parts: list[str], vectors: Sequence[str]) -> str:
+    parts = [*parts, *(f"{quote_any_name(name)}: null" for name in vectors)]
+    return f"MATCH (e:{label}) RETURN id(e) AS id, e{{{', '.join(parts)}}} AS properties, labels(e) AS labels"
+
+
+# All links to pictures: numbers of both ends, rank, score; of one that we did not write so, its number and all it has.
+READ_IMAGE_LINKS = (
+    f"MATCH (h)-[r:{IMAGE_LINK}]->(t) RETURN id(h) AS head, id(t) AS tail, r.rank AS rank, r.score AS score, "
+    "CASE WHEN r.rank IS :: INTEGER NOT NULL AND r.score IS :: FLOAT "
+    "AND size(keys(r)) = CASE WHEN r.score IS NULL THEN 1 ELSE 2 END "
+    "THEN null ELSE {id: id(r), properties: properties(r)} END AS found"
+)
 
 
 # Of a relationship as we write it, its sources; of another one, its number and all it has.

@@ -29,6 +29,10 @@ from neo4j.graph import Node, Path, Relationship
 from neo4j.spatial import Point
 from neo4j.time import Date, DateTime, Duration, Time
 
+from mmkg.store.columns import IMAGES
+from mmkg.store.cypher import IMAGE_TABLE
+from mmkg.store.model import ENTITY_PROPERTIES
+
 _PRIMITIVES: dict[type, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 _EPOCH = Date(1970, 1, 1).to_ordinal()
 _MICROSECONDS = 1_000_000
@@ -132,7 +136,8 @@ def _node(node: Node) -> dict[str, Any]:
 
 
 def _node_of(element_id: str, labels: Iterable[str], properties: dict[str, Any]) -> dict[str, Any]:
-    first = [name for name in ("entity_id", "label", "description", "types", "aliases") if name in properties]
+    order = IMAGES.names if IMAGE_TABLE in labels else ENTITY_PROPERTIES
+    first = [name for name in order if name in properties]
     rest = sorted(properties.keys() - set(first))
     about = {"_ID": element_id, "_LABEL": ":".join(sorted(labels))}
     return _Fields(about | {name: properties[name] for name in (*first, *rest)})
