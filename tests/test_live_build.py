@@ -13,11 +13,12 @@ import pytest
 from mmkg import open_build, pipeline
 from mmkg.builds import opened, query_served, serve, served_version, switch_to, version_before
 from mmkg.builds.store_content import open_content
+from mmkg.builds.store_vectors import IMAGE_PROPERTY
 from mmkg.config import read_config
 from mmkg.errors import OtherBuildServed
-from mmkg.store.neo4j import examine
+from mmkg.store.neo4j import examine, open_driver, search_vectors
 from mmkg.store.neo4j.read_back import read_back
-from tests.graph_config import DBPEDIA, write_small_graph
+from tests.graph_config import DBPEDIA, write_pictured_graph, write_small_graph
 from tests.servers.neo4j import Neo4jServer
 from tests.store.neo4j_checks import check_holds, run
 from tests.store.neo4j_graphs import shared_server
@@ -176,3 +177,26 @@ def test_a_rollback_to_a_version_of_an_address_that_is_gone_is_served_where_the_
         check_serves(server, version.folder, tmp_path)
         with open_build(root) as graph:
             assert [row["id"] for row in graph.query(CAPITALS).to_pylist()] == capitals
+
+
+def test_pictures_and_their_vectors_follow_a_build_into_the_server(server, tmp_path):
+    config_path = write_pictured_graph(tmp_path, "in_store = true\n")
+    uri = f"store.uri={server.uri}"
+    first = build(config_path, uri)
+    check_serves(server, first.folder, tmp_path)
+    with open_build(first.folder) as graph:
+        found = graph.query("MATCH (e:Entity)-[:HAS_IMAGE]->(i:Image) RETURN e.label AS label, i.sha256 AS sha256")
+        assert set(found["label"].to_pylist()) == {"France", "Germany", "Paris"}
+        [sha256] = [row["sha256"] for row in found.to_pylist() if row["label"] == "France"]
+        [vector], _ = graph.vectors.pictures([sha256])
+    config = read_config(config_path, [uri]).store
+    with open_driver(config) as driver:
+        nearest = search_vectors(driver, config, IMAGE_PROPERTY, vector, 1, node="image")
+        assert nearest == [(sha256, pytest.approx(1.0, abs=1e-3))]
+    again = build(config_path, uri)
+    assert again.unchanged
+    (config_path.parent / "flags" / "Paris.png").unlink()
+    second = build(config_path, uri)
+    check_serves(server, second.folder, tmp_path)
+    [[count]] = run(server, "MATCH (i:Image) WHERE i.image_vector IS NOT NULL RETURN count(*)")
+    assert count == 2

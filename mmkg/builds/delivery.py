@@ -79,11 +79,12 @@ def switch_to(
     if store.is_embedded:
         switch()
         return None
+    from mmkg.builds.store_vectors import deliver_vectors
     from mmkg.store.neo4j import load_neo4j
 
     others = [root / other / "store" for other in reversed(list_versions(root)) if other != version]
     with open_content(root / version, root) as content:
-        return load_neo4j(
+        report = load_neo4j(
             content,
             store,
             graph=manifest.graph,
@@ -95,3 +96,5 @@ def switch_to(
             served=switch,
             memory_limit=memory_limit or manifest.config["graph"]["memory_limit"],
         )
+    deliver_vectors(root, version, store, report.build, progress)
+    return report

@@ -5,15 +5,16 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import matplotlib
 import pyarrow.compute as pc
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from mmkg.builds.opened import Build, Entity
 from mmkg.errors import NotFound
 from mmkg.shards import Archive, write_bytes
 from mmkg.tables import IMAGE_BYTES, PICTURES
 
-_CELL_PX, _GAP_PX, _CAPTION_PX, _COLUMNS = 160, 12, 28, 6
+_CELL_PX, _GAP_PX, _CAPTION_PX, _COLUMNS, _FONT_PX = 160, 12, 24, 6, 12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ def draw_sheet(pictures: Sequence[tuple[str, bytes]], target: Path) -> None:
     columns = max(1, min(_COLUMNS, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
     step_x, step_y = _CELL_PX + _GAP_PX, _CELL_PX + _CAPTION_PX + _GAP_PX
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", _FONT_PX)
     sheet = Image.new("RGB", (columns * step_x + _GAP_PX, rows * step_y + _GAP_PX), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (caption, content) in enumerate(pictures):
@@ -91,7 +93,16 @@ def draw_sheet(pictures: Sequence[tuple[str, bytes]], target: Path) -> None:
         with Image.open(io.BytesIO(content)) as picture:
             picture.thumbnail((_CELL_PX, _CELL_PX))
             sheet.paste(picture, (left + (_CELL_PX - picture.width) // 2, top + (_CELL_PX - picture.height) // 2))
-        pen.text((left, top + _CELL_PX + 4), caption, fill="black", font_size=12)
+        pen.text((left, top + _CELL_PX + 4), _fit(caption, font), fill="black", font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_bytes(target, buffer.getvalue())
+
+
+def _fit(caption: str, font: ImageFont.FreeTypeFont) -> str:
+    """As much of a caption as fits below a picture."""
+    if font.getlength(caption) <= _CELL_PX:
+        return caption
+    while caption and font.getlength(caption + "…") > _CELL_PX:
+        caption = caption[:-1]
+    return caption + "…"

@@ -216,6 +216,8 @@ def _unnamed_files(root: Path, needs: _Needs) -> Iterator[tuple[Kind, Path]]:
 
 def _unused_pictures(root: Path, kept: Iterable[BuildManifest]) -> Iterator[tuple[Kind, Path]]:
     """Parts of what was fetched that no kept version decoded, and vectors of embedders that none of them has."""
+    from mmkg.embeddings.remembered import IDENTITIES
+
     decoded, embedders = set[str](), set[str]()
     for manifest in kept:
         for name, stage in manifest.stages.items():
@@ -226,7 +228,7 @@ def _unused_pictures(root: Path, kept: Iterable[BuildManifest]) -> Iterator[tupl
         if part.stem not in decoded:
             yield "pictures", part
     for folder in sorted((root / VECTORS_FOLDER).glob("*")):
-        if folder.name not in embedders:
+        if folder.name not in {*embedders, IDENTITIES}:
             yield "vectors", folder
 
 

@@ -39,4 +39,12 @@ def open_content(folder: Path, work: Path) -> Iterator["Content"]:
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="content-", suffix=PARTIAL_SUFFIX, dir=work) as made:
         memory_limit = manifest.config["graph"]["memory_limit"]
-        yield write_content(folder, store, manifest.source_names, Path(made) / "store", memory_limit=memory_limit)
+        images_folder = folder if "images" in manifest.stages else None
+        yield write_content(
+            folder,
+            store,
+            manifest.source_names,
+            Path(made) / "store",
+            images_folder=images_folder,
+            memory_limit=memory_limit,
+        )

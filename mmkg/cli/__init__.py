@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mmkg
-from mmkg.cli import ask, builds, demo, learn, reading, upkeep
+from mmkg.cli import ask, builds, demo, learn, pictures, reading, search, upkeep
 from mmkg.errors import MmkgError
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _settings(
     )  # `train` prints it
 
 
-for module in (demo, builds, upkeep, ask, learn, reading):
+for module in (demo, builds, pictures, upkeep, ask, search, learn, reading):
     module.register(app)
 
 

@@ -189,6 +189,7 @@ def _describe_load(report: "Neo4jLoadReport") -> str:
     waited = f"; readers waited {report.commit_seconds:.2f} s" if report.commit_seconds else ""
     nothing = "the same content" if report.how == "renamed" else "nothing written"
     holds = f"holds {report.entities:,} entities, {report.relationships:,} relationships"
+    holds += f", {report.images:,} pictures" if report.images else ""
     return f"neo4j: {report.how}, {holds} ({changes or nothing}{taken}{waited})"
 
 

@@ -1,4 +1,4 @@
-"""``mmkg demo``: the whole way on the bundled atlas, offline: build, ask, cut, train, report."""
+"""``mmkg demo``: the whole way on the bundled atlas, offline: build, ask, look, cut, train, report."""
 
 import json
 import logging
@@ -22,6 +22,10 @@ QUESTIONS = (
 )
 
 
+WORDS = "a red flag with a cross"
+_SHOWN = 5
+
+
 def register(app: typer.Typer) -> None:
     """Add the demo to the command line."""
     app.command(rich_help_panel="Start")(demo)
@@ -30,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to put everything that the demo makes.")] = Path("demo"),
 ) -> None:
-    """Build the bundled graph of countries, ask it three questions, draw a subgraph, train on it, write a report.
+    """Build the bundled graph of countries, ask it, search its flags, draw a subgraph, train on it, write a report.
 
     Example: mmkg demo --folder demo
     """
@@ -43,9 +47,11 @@ def demo(
     version = _build(config)
     console.print("\n[bold]2. Ask[/bold]  mmkg query …")
     _ask(version, folder / "expected.json")
-    console.print("\n[bold]3. Cut out a subgraph[/bold]  mmkg subgraph … Switzerland --hops 1")
+    console.print("\n[bold]3. Look[/bold]  mmkg search …")
+    _look(version, folder)
+    console.print("\n[bold]4. Cut out a subgraph[/bold]  mmkg subgraph … Switzerland --hops 1")
     _cut(version, folder / "switzerland.png")
-    console.print("\n[bold]4. Train[/bold]  mmkg train …")
+    console.print("\n[bold]5. Train[/bold]  mmkg train …")
     report = _train(version, folder / "runs")
     seconds = time.monotonic() - started
     print(f"\nEverything is in {folder}: look at {folder / 'switzerland.png'} and {report}. It took {seconds:.0f} s.")
@@ -78,6 +84,35 @@ def _ask(version: Path, expected_path: Path) -> None:
             console.print(f"  {', '.join(answer)}  {'✓' if right else '✗'}")
             if not right:
                 raise CheckFailed(f"expected {', '.join(question['answer'])}. This is a bug of mmkg: please report it.")
+
+
+def _look(version: Path, folder: Path) -> None:
+    from mmkg.builds import open_build
+    from mmkg.builds.pictures import draw_sheet, read_pictures
+    from mmkg.builds.search import search
+
+    photo, sheet = folder / "photo.jpg", folder / "red_cross.png"
+    _take_photo(folder / "flags" / "jm.png", photo)
+    with open_build(version) as build:
+        found = search(build, WORDS, k=_SHOWN).pictures
+        content = read_pictures(build, [hit.sha256 for hit in found if hit.sha256])
+        draw_sheet([(hit.labels[0], content[hit.sha256]) for hit in found if hit.sha256], sheet)
+        print(f"Which flags look like “{WORDS}”?  (drawn to {sheet})")
+        print("  " + ", ".join(f"{hit.labels[0]} {hit.score:.2f}" for hit in found))
+        print(f"Which flag looks like {photo}, the flag of Jamaica, turned, blurred and in bad light?")
+        like = search(build, photo, k=3).pictures
+        right = like[0].labels == ("Jamaica",)
+        print(f"  {', '.join(f'{hit.labels[0]} {hit.score:.2f}' for hit in like)}  {'✓' if right else '✗'}")
+
+
+def _take_photo(flag: Path, target: Path) -> None:
+    """Draw a flag as a bad camera would see it."""
+    from PIL import Image, ImageEnhance, ImageFilter
+
+    with Image.open(flag) as drawn:
+        picture = drawn.convert("RGB").rotate(5, expand=True, fillcolor="#7a8a90")
+    picture = ImageEnhance.Brightness(picture).enhance(0.8).filter(ImageFilter.GaussianBlur(2))
+    picture.save(target, quality=40)
 
 
 def _cut(version: Path, picture: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that learn from a build: train and evaluate."""
+"""Commands that learn from a build, or from pictures with captions: train and evaluate."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from mmkg.cli.output import JsonOption, print_json, print_table
-from mmkg.errors import TrainingError, require
+from mmkg.errors import ConfigError, TrainingError, require, unknown_name
 
+_CONTRASTIVE = "contrastive/"
 _SHOWN = {"mrr": "MRR", "hits_at_1": "Hits@1", "hits_at_3": "Hits@3", "hits_at_10": "Hits@10"}
 
 
@@ -19,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Such as link_prediction/rgat_complex.")],
-    build: Annotated[str, typer.Option(metavar="BUILD", help="The build to learn from.")],
+    build: Annotated[str | None, typer.Option(metavar="BUILD", help="The build to learn from.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures with captions (index.tsv), for a contrastive recipe.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE unless given.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
@@ -32,23 +36,42 @@ def train(
     """Train by a recipe and evaluate on the test split; leaves metrics, plots, a checkpoint and a report.
 
     Example: mmkg train link_prediction/rgat_complex_tiny --build builds/atlas
+
+    Example: mmkg train contrastive/atlas_clip_tiny --pictures FOLDER
     """
     require("torch", extra="graph", needed_by="mmkg train")
-    from mmkg.builds import find_build_folder
-    from mmkg.training.recipes import open_recipe
-    from mmkg.training.run import train as train_run
+    from mmkg.training.contrastive.recipe import list_contrastive_recipes
+    from mmkg.training.recipes import list_recipes
 
+    known = (*list_recipes(), *list_contrastive_recipes())
+    if recipe not in known:
+        raise ConfigError(unknown_name("recipe", recipe, known))
     changes = [*(settings or []), *([f"max_minutes={max_minutes}"] if max_minutes else [])]
-    chosen = open_recipe(recipe, changes)
     folder = run or Path("runs") / recipe.replace("/", "-")
-    metrics = train_run(
-        chosen,
-        find_build_folder(build),
-        folder,
-        seeds=list(range(seeds)) if seeds > 1 else None,
-        resume=resume,
-        progress=None if as_json else lambda line: print(line, flush=True),
-    )
+    progress = None if as_json else _say
+    if recipe.startswith(_CONTRASTIVE):
+        from mmkg.training.contrastive.recipe import open_contrastive_recipe
+        from mmkg.training.contrastive.run import train_contrastive
+
+        if pictures is None or build is not None or seeds > 1:
+            raise ConfigError(f"{recipe} learns from --pictures FOLDER, one seed at a time (--set random_seed=1)")
+        chosen = open_contrastive_recipe(recipe, changes)
+        metrics = train_contrastive(chosen, pictures, folder, resume=resume, progress=progress)
+    else:
+        from mmkg.builds import find_build_folder
+        from mmkg.training.recipes import open_recipe
+        from mmkg.training.run import train as train_run
+
+        if build is None or pictures is not None:
+            raise ConfigError(f"{recipe} learns from --build BUILD")
+        metrics = train_run(
+            open_recipe(recipe, changes),
+            find_build_folder(build),
+            folder,
+            seeds=list(range(seeds)) if seeds > 1 else None,
+            resume=resume,
+            progress=progress,
+        )
     if as_json:
         print_json(metrics)
         return
@@ -59,6 +82,9 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     build: Annotated[str | None, typer.Option(metavar="BUILD", help="Where its tables are now, if they moved.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Of a contrastive run: other pictures with captions, or where they are now.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, triple by triple.")] = None,
     as_json: JsonOption = False,
@@ -68,12 +94,22 @@ def evaluate(
     Example: mmkg evaluate runs/link_prediction-rgat_complex_tiny --split valid
     """
     require("torch", extra="graph", needed_by="mmkg evaluate")
-    from mmkg.builds import find_build_folder
-    from mmkg.training.run import evaluate_run
+    from mmkg.training.contrastive.run import evaluate_contrastive_run, is_contrastive_run
 
     if not run.exists():
         raise TrainingError(f"{run}: no such run. `mmkg train RECIPE --build BUILD` makes one.")
-    metrics = evaluate_run(run, tables_folder=find_build_folder(build) if build else None, split=split, against=against)
+    if is_contrastive_run(run):
+        if build is not None or against is not None:
+            raise ConfigError(f"{run}: a contrastive run is evaluated on pictures; leave out --build and --against")
+        metrics = evaluate_contrastive_run(run, pictures_folder=pictures, split=split)
+    else:
+        from mmkg.builds import find_build_folder
+        from mmkg.training.run import evaluate_run
+
+        if pictures is not None:
+            raise ConfigError(f"{run}: not a contrastive run; leave out --pictures")
+        tables = find_build_folder(build) if build else None
+        metrics = evaluate_run(run, tables_folder=tables, split=split, against=against)
     if as_json:
         print_json(metrics)
         return
@@ -83,6 +119,9 @@ def evaluate(
 
 def print_metrics(metrics: dict[str, Any]) -> None:
     """Print a run's metrics with their 95 % intervals, or the mean and spread over several seeds."""
+    if "splits" in metrics:
+        _print_retrieval(metrics["splits"])
+        return
     if "seeds" in metrics:
         rows = [
             [_SHOWN[key], f"{metrics[key]['mean']:.4f} ± {metrics[key]['standard_deviation']:.4f}"] for key in _SHOWN
@@ -97,3 +136,20 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     for title, other in metrics.items():
         if " − " in title:
             print(f"{title}: {other}")
+
+
+def _print_retrieval(splits: dict[str, Any]) -> None:
+    """Print recall of the most specific captions and of look-alikes, chance beside it."""
+    rows = []
+    for split, measured in splits.items():
+        asked = {**measured["captions"]["specific"], **measured["look_alikes"]}
+        for direction, values in asked.items():
+            shown = [
+                f"{values[key]['value']:.3f} ({values[key]['chance']:.3f})" for key in ("recall_at_1", "recall_at_5")
+            ]
+            rows.append([split, direction, f"{values['num_queries']:,}", f"{values['num_candidates']:,}", *shown])
+    print_table(["split", "direction", "queries", "candidates", "recall@1 (chance)", "recall@5 (chance)"], rows)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

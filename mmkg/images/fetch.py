@@ -244,7 +244,9 @@ class Fetcher:
         elif answer.status in _OF_THE_HOST:
             self._politeness.close(host, Closed(answer.status, answer.detail, answer.kind))
         elif answer.kind == "transient" and (answer.http_status is None or answer.http_status < 400):
-            if answer.status not in _OURS:
+            # A picture that ends too soon may be the picture's fault: its host answered, and is up.
+            is_of_the_picture = answer.status == "cut" and answer.http_status == 200
+            if answer.status not in _OURS and not is_of_the_picture:
                 self._politeness.failed(host, f"{answer.status}: {answer.detail}")
         else:
             self._politeness.answered(host)

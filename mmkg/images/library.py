@@ -157,12 +157,10 @@ class PictureLibrary:
 
 
 def _decides(rows: pa.Table) -> pa.ChunkedArray:
-    """Which attempts tell whether a picture may be used: those that got it, and those that found it withdrawn."""
-    is_withdrawn = pc.or_(
-        pc.equal(rows["status"], "noai"),
-        pc.and_(pc.equal(rows["kind"], "permanent"), pc.starts_with(rows["url"], FOLDER_SCHEME)),
-    )
-    return pc.or_(pc.equal(rows["kind"], "ok"), is_withdrawn)
+    """Which attempts tell whether a picture may be used: those that got it, or found it withdrawn."""
+    is_local_failure = pc.and_(pc.equal(rows["kind"], "permanent"), pc.starts_with(rows["url"], FOLDER_SCHEME))
+    is_replaced = pc.and_(is_local_failure, pc.not_equal(rows["status"], "no_file"))
+    return pc.or_(pc.equal(rows["kind"], "ok"), pc.or_(pc.equal(rows["status"], "noai"), is_replaced))
 
 
 def _newest(rows: pa.Table) -> pa.Table:

@@ -91,28 +91,44 @@ def index(config: Config, graph: StageResult) -> StageResult:
     return run_stage(config.graph.folder / "stages", stage, work)
 
 
-def load(config: Config, graph: StageResult) -> StageResult:
-    """Load the graph into a new embedded store and verify it, or lay out the content that a server's is to have."""
+def load(config: Config, graph: StageResult, images: StageResult | None = None) -> StageResult:
+    """Load the graph into a new embedded store and verify it, or lay out the content that a server's is to have.
+
+    Args:
+        config: describes the graph.
+        graph: of `merge`.
+        images: of `judge`, where the config asks for pictures.
+    """
     settings = config.store.model_dump(mode="json", include=_STORE_SETTINGS)
     # a version says in its manifest where it is asked, so another server is another version, of the same content
     server = None if config.store.is_embedded else config.store.model_dump(mode="json", include=_SERVER_SETTINGS)
     stage = Stage(
         name="store",
         version=STORE_VERSION,
-        inputs={"graph": graph.stage.digest},
+        inputs={"graph": graph.stage.digest} | ({"images": images.stage.digest} if images else {}),
         settings={"store": settings, "server": server, "source_names": config.source_names},
     )
 
     memory = config.graph.memory_limit
+    images_folder = images.folder if images else None
 
     def work(folder: Path) -> dict[str, Any]:
         target = folder / "store"
         if config.store.is_embedded:
-            report = load_store(graph.folder, target, config.store, config.source_names, memory_limit=memory)
+            report = load_store(
+                graph.folder,
+                target,
+                config.store,
+                config.source_names,
+                images_folder=images_folder,
+                memory_limit=memory,
+            )
             return dataclasses.asdict(report)
         from mmkg.store.content import write_content
 
-        content = write_content(graph.folder, config.store, config.source_names, target, memory_limit=memory)
+        content = write_content(
+            graph.folder, config.store, config.source_names, target, images_folder=images_folder, memory_limit=memory
+        )
         return {
             "entities": content.digest.num_nodes,
             "triples": content.digest.num_edges,

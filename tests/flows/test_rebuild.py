@@ -11,7 +11,7 @@ from mmkg.builds import read_build_manifest, served_version, switch_to
 from mmkg.builds.lock import hold_graph
 from mmkg.config import read_config
 from mmkg.errors import BuildError, CheckFailed, DumpError, FetchError
-from tests.graph_config import write_small_graph
+from tests.graph_config import write_pictured_graph, write_small_graph
 from tests.store.neo4j_graphs import shared_server
 
 pytestmark = [
@@ -57,6 +57,19 @@ def test_the_flow_builds_what_the_command_builds(prefect_server, find_artifacts,
     ]
     assert all(row["skipped"] for row in json.loads(artifacts["dumps-small-1"]["data"]))
     assert artifacts["plots-small-1"]["data"].count("](data:image/png;base64,") == 2
+
+
+def test_the_flow_brings_pictures_and_vectors_as_the_command_does(prefect_server, find_artifacts, tmp_path):
+    from flows.rebuild import rebuild
+
+    folder = rebuild(write_pictured_graph(tmp_path / "with"))
+    without = pipeline.build(read_config(write_pictured_graph(tmp_path / "without")))
+    ours, theirs = read_build_manifest(tmp_path / folder), read_build_manifest(without.folder)
+    assert ours.stages == theirs.stages
+    assert ours.digest == theirs.digest
+    statuses = find_artifacts()["picture-statuses-small"]["data"]
+    assert json.loads(statuses) == [{"status": "ok", "candidates": 3}]
+    assert find_artifacts()["plots-small"]["data"].count("](data:image/png;base64,") == 2 + 5
 
 
 def test_a_version_that_does_not_pass_fails_the_run_with_the_table_and_is_served_when_accepted(

@@ -1,0 +1,271 @@
+"""Whole builds of a small graph with pictures: what is made, what is redone, what a kill costs, what is found."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mmkg import open_build, pipeline
+from mmkg.builds.pictures import pictures_of, read_pictures
+from mmkg.builds.retention import find_garbage, remove_garbage
+from mmkg.builds.search import search
+from mmkg.builds.versions import read_build_manifest
+from mmkg.cli import app
+from mmkg.config import read_config
+from mmkg.embeddings.vectors import open_vectors
+from mmkg.errors import ConfigError, EmbeddingError, ImageError, ShardError
+from mmkg.shards import check_shards
+from tests.graph_config import COLOURS, DBPEDIA, FREEBASE, draw_stripes, write_pictured_graph, write_small_graph
+
+
+def build(path: Path, *settings: str) -> pipeline.BuildReport:
+    return pipeline.build(read_config(path, settings))
+
+
+def redone(report: pipeline.BuildReport) -> list[str]:
+    return [result.stage.name for result in report.results if not result.skipped]
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    return write_pictured_graph(tmp_path)
+
+
+def test_each_entity_has_its_picture_in_tables_store_and_card(config_path):
+    report = build(config_path)
+    with open_build(report.folder) as opened:
+        france = opened.get_entity("France")
+        [picture] = pictures_of(opened, [france])
+        assert (picture.rank, picture.status, picture.licence) == (0, "ok", "CC0 1.0")
+        served = read_pictures(opened, [picture.sha256], as_served=True)[picture.sha256]
+        assert served == (config_path.parent / "flags" / "France.png").read_bytes()
+        rows = opened.query(
+            "MATCH (e:Entity)-[h:HAS_IMAGE]->(i:Image) RETURN e.entity_id AS id, h.rank AS rank, i.sha256 AS sha256 "
+            "ORDER BY id"
+        ).to_pylist()
+        assert [row["id"] for row in rows] == [DBPEDIA + "Paris", FREEBASE + "m.0345h", FREEBASE + "m.0f8l9c"]
+        assert {row["rank"] for row in rows} == {0}
+        assert rows[2]["sha256"] == picture.sha256
+        text, mask = opened.vectors.texts([france.entity_index, 99])
+        assert mask.tolist() == [True, False]
+        assert not text[1].any()
+        assert opened.vectors.pictures([picture.sha256])[1].all()
+
+
+def test_the_same_build_again_does_nothing(config_path):
+    first = build(config_path)
+    again = build(config_path)
+    assert again.unchanged
+    assert redone(again) == []
+    assert again.version == first.version
+
+
+def test_one_more_picture_is_the_only_one_that_is_decoded_and_embedded(config_path):
+    build(config_path)
+    draw_stripes(config_path.parent / "flags" / "Berlin.png", ("white", "red"))
+    with (config_path.parent / "flags.tsv").open("a", encoding="utf-8") as mapping:
+        mapping.write(f"Berlin.png\t{DBPEDIA}Berlin\n")
+    second = build(config_path)
+    assert redone(second) == ["candidates", "pictures", "vectors", "images", "store"]
+    done = {result.stage.name: result.manifest.counts for result in second.results if not result.skipped}
+    assert done["pictures"]["pictures"] == 1
+    assert (done["vectors"]["embedded"], done["vectors"]["pictures"]) == (1, 4)
+    with open_build(second.folder) as opened:
+        assert opened.images.count_rows() == 4
+        assert opened.pictures.count_rows() == 4
+
+
+def test_another_gate_decodes_and_embeds_nothing(config_path):
+    build(config_path)
+    second = build(config_path, "images.gates.min_side_px=97")
+    assert redone(second) == ["images", "store"]
+    with open_build(second.folder) as opened:
+        assert set(opened.images.to_table()["status"].to_pylist()) == {"too_small"}
+        assert opened.query("MATCH (i:Image) RETURN count(*) AS n").to_pylist() == [{"n": 0}]
+
+
+def test_a_removed_picture_vanishes_from_the_store_and_stays_in_the_version_before(config_path):
+    first = build(config_path)
+    (config_path.parent / "flags" / "Paris.png").unlink()
+    second = build(config_path)
+    with open_build(first.folder) as before, open_build(second.folder) as after:
+        count = "MATCH (i:Image) RETURN count(*) AS n"
+        assert before.query(count).to_pylist() == [{"n": 3}]
+        assert after.query(count).to_pylist() == [{"n": 2}]
+        [picture] = pictures_of(before, [before.get_entity("Paris")])
+        assert read_pictures(before, [picture.sha256])
+        assert after.image_unmatched.to_table()["reason"].to_pylist() == ["no_file"]
+
+
+def test_a_build_without_pictures_says_so(tmp_path):
+    report = build(write_small_graph(tmp_path))
+    with open_build(report.folder) as opened:
+        assert pictures_of(opened, [opened.get_entity("France")]) == []
+        assert opened.query("MATCH (i:Image) RETURN i.sha256").num_rows == 0
+        with pytest.raises(ShardError, match="built without pictures"):
+            _ = opened.images
+        with pytest.raises(EmbeddingError, match="built without vectors"):
+            _ = opened.vectors
+    with pytest.raises(ConfigError, match="names no pictures"):
+        pipeline.retry_pictures(read_config(tmp_path / "small.toml"), retry="transient")
+
+
+# --- search ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_finds_the_entity_that_has_one_like_it(config_path, tmp_path):
+    query = tmp_path / "query.jpg"
+    draw_stripes(query, COLOURS["Germany"], side_px=150)  # another size and format
+    with open_build(build(config_path).folder) as opened:
+        found = search(opened, query, k=2)
+        assert len(found.pictures) == 2
+        assert found.pictures[0].entity_ids == (FREEBASE + "m.0345h",)
+        assert found.entities == ()
+        only = search(opened, query, k=5, entity_ids=[FREEBASE + "m.0f8l9c", DBPEDIA + "Paris"])
+        assert {hit.labels for hit in only.pictures} == {("France",), ("Paris",)}
+
+
+def test_words_find_the_entity_that_is_called_so(config_path):
+    with open_build(build(config_path).folder) as opened:
+        found = search(opened, "France", k=1)
+        assert [hit.labels for hit in found.entities] == [("France",)]
+        assert found.entities[0].score == pytest.approx(1, abs=1e-3)
+
+
+def test_an_index_finds_what_the_scan_finds_and_tells_its_recall(config_path):
+    with open_build(build(config_path).folder) as opened:
+        scan, index = (search(opened, "France", k=2, index=kind) for kind in ("exact", "usearch"))
+        assert [hit.labels for hit in index.entities] == [hit.labels for hit in scan.entities]
+        assert [hit.sha256 for hit in index.pictures] == [hit.sha256 for hit in scan.pictures]
+        assert scan.recall == {"pictures": None, "entities": None}
+        assert index.recall == {"pictures": 1.0, "entities": 1.0}
+        kept = list((opened.folder.parent / "vectors").glob("*/*.usearch"))
+        assert len(kept) == 2
+        made = {path: path.stat().st_mtime_ns for path in kept}
+        search(opened, "Germany", k=2, index="usearch")
+        assert {path: path.stat().st_mtime_ns for path in kept} == made
+
+
+def test_what_is_no_picture_is_told_by_name(config_path):
+    folder = build(config_path).folder
+    with open_build(folder) as opened, pytest.raises(ImageError, match=r"small\.toml"):
+        search(opened, config_path)
+
+
+def test_vectors_of_another_embedder_are_refused(config_path):
+    folder = build(config_path).folder
+    manifest = json.loads((folder / "build.json").read_text())
+    manifest["config"]["embeddings"]["dtype"] = "float32"
+    (folder / "build.json").write_text(json.dumps(manifest))
+    with open_build(folder) as opened, pytest.raises(EmbeddingError, match="is now another"):
+        search(opened, "France")
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_commands_show_count_draw_and_find_pictures(config_path, tmp_path):
+    folder = build(config_path).folder
+    sheet, page = tmp_path / "sheet.png", tmp_path / "page.html"
+    card = run("show", folder, "France", "--pictures", sheet, "--json")
+    assert [picture["licence"] for picture in json.loads(card)["pictures"]] == ["CC0 1.0"]
+    with Image.open(sheet) as drawn:
+        assert drawn.convert("RGB").getpixel((60, 90)) == (0, 0, 255)  # inside the blue stripe
+    assert "3 pictures kept, of 3 entities; 3 candidates" in run("images", "status", folder)
+    assert "3 of 3 candidates kept" in run("images", "report", folder, "--output", page)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<figure>") == 3
+    assert "http://" not in text.replace("data:image", "")
+    [host] = json.loads(run("images", "rot", folder.parent, "--json"))
+    assert (host["host"], host["asked"], host["ok"]) == ("folder:flags", 3, 3)
+    where = "MATCH (e:Entity) WHERE e.label = 'Paris' RETURN e.entity_id"
+    found = json.loads(run("search", folder, "Paris", "--where", where, "--json"))
+    assert [hit["labels"] for hit in found["pictures"]] == [["Paris"]]
+    query = config_path.parent / "flags" / "Germany.png"
+    assert "Germany" in run("search", folder, query, "-k", "1", "--draw", tmp_path / "found.png").splitlines()[1]
+    assert (tmp_path / "found.png").exists()
+
+
+def test_retry_asks_again_and_the_next_build_takes_what_came(config_path):
+    missing = config_path.parent / "flags" / "Paris.png"
+    content = missing.read_bytes()
+    build(config_path)
+    missing.write_bytes(b"no picture at all")
+    second = build(config_path)
+    with open_build(second.folder) as opened:
+        kept = opened.images.to_table(filter=pc.field("status") == "ok").num_rows
+        assert kept == 2
+    missing.write_bytes(content)
+    run("images", "retry", config_path, "--all")
+    with open_build(build(config_path).folder) as opened:
+        assert set(opened.images.to_table()["status"].to_pylist()) == {"ok"}
+
+
+def test_gc_gives_back_pictures_and_vectors_that_no_kept_version_needs(config_path):
+    build(config_path)
+    for file in (config_path.parent / "flags").glob("*.png"):
+        draw_stripes(file, ("green", "yellow"), side_px=80)
+    build(config_path, "embeddings.dtype=float32")
+    root = config_path.parent / "builds" / "small"
+    assert [item.kind for item in find_garbage(root, keep=2) if item.kind in ("pictures", "vectors")] == []
+    garbage = find_garbage(root, keep=1)
+    assert sorted({item.kind for item in garbage}) == ["pictures", "stage", "vectors", "version"]
+    remove_garbage(root, garbage)
+    assert build(config_path, "embeddings.dtype=float32").unchanged
+
+
+# --- kill and resume -------------------------------------------------------------------------------------------------
+
+# What a build makes on its way, below the graph's folder.
+PLACES = (
+    "pictures/image_bytes/part-*",
+    "pictures/image_attempts/part-*",
+    "stages/pictures/*",
+    "vectors/*/part-*",
+    "stages/vectors/*",
+    "stages/images/*",
+)
+
+
+def _kill_when_there(command: list[str], root: Path, pattern: str) -> bool:
+    """Start a process and SIGKILL it as soon as a path appears; whether it was still running then."""
+    there = set(root.glob(pattern))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            if set(root.glob(pattern)) - there:
+                process.send_signal(signal.SIGKILL)
+                return True
+            time.sleep(0.002)
+    return False
+
+
+@pytest.mark.slow
+def test_killed_between_any_two_steps_it_ends_with_the_undisturbed_pictures_and_vectors(tmp_path):
+    undisturbed = build(write_pictured_graph(tmp_path / "undisturbed"))
+    config_path = write_pictured_graph(tmp_path / "killed")
+    root = config_path.parent / "builds" / "small"
+    command = [sys.executable, "-m", "mmkg", "--quiet", "build", str(config_path)]
+    killed = [_kill_when_there(command, root, place) for place in PLACES]
+    assert all(killed), "a process ended before it was killed"
+    report = build(config_path)
+    names = [result.stage.name for result in report.results]
+    for name, ours, theirs in zip(names, report.results, undisturbed.results, strict=True):
+        if name != "store":  # the engine's file holds times
+            assert check_shards(ours.folder).content() == check_shards(theirs.folder).content(), name
+    assert read_build_manifest(report.folder).digest == read_build_manifest(undisturbed.folder).digest
+    assert open_vectors(report.folder).digest == open_vectors(undisturbed.folder).digest
+    assert os.environ.get("PYTHONHASHSEED") is None  # nothing above leans on a fixed order of sets
