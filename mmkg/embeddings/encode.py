@@ -117,7 +117,7 @@ def encode_texts(
     contents = (Content(content_key("text", text), text, text) for text in itertools.chain.from_iterable(by_length))
     report = Pipeline("text", embedder, config, archive, progress).run(contents)
     if report.cut:
-        logger.warning("%s texts are longer than the model reads and were cut", f"{report.cut:,}")
+        logger.info("%s texts are longer than the model reads and were cut", f"{report.cut:,}")
     return report
 
 

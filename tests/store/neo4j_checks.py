@@ -35,12 +35,12 @@ def bookmark(server: Neo4jServer) -> str:
 def check_holds(server: Neo4jServer, content: Content, folder: Path) -> None:
     """The server holds exactly a content, and says so."""
     with server.driver() as driver:
-        found = read_back(driver, "neo4j", content.model, folder / "found")
         with driver.session(database="neo4j") as session:
             state = read_state(session)
+        assert state is not None
+        found = read_back(driver, "neo4j", content.model, folder / "found", vectors=state.vectors_of)
     assert not found.foreign
     assert found.content.digest == content.digest
-    assert state is not None
     assert (state.build, state.state, state.flips % 2) == (content.digest.total, "ready", 0)
     assert (state.entities, state.relationships) == (content.digest.num_nodes, content.digest.num_edges)
     assert (state.images, state.image_links) == (content.digest.num_images, content.digest.num_image_links)
