@@ -49,6 +49,8 @@ for turn in range(2):
 print(json.dumps({"seconds": seconds}))
 """
 
+FLAGS = Path(__file__).parents[1] / "examples/atlas/flags"
+
 
 def normalise(path: Path) -> bytes:
     """A picture as a build keeps it for models."""
@@ -122,7 +124,7 @@ def run_peer(python: Path, files: Path, config: EmbeddingsConfig, workers: int, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=FLAGS, help="of pictures; the flags of the atlas")
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)
