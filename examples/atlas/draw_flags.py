@@ -231,17 +231,22 @@ PAINTERS: dict[str, Callable[[Canvas, Layer], None]] = {
 }
 
 
-def draw_flag(description: dict[str, Any]) -> Image.Image:
-    """One flag, 240 px wide, with a palette."""
+def paint_flag(description: dict[str, Any], *, width_px: int, oversampling: int) -> Image.Image:
+    """One flag in RGB, painted ``oversampling`` times too large and averaged down; 1 leaves its edges hard."""
     tall, wide = (int(part) for part in description["ratio"].split(":"))
-    height_px = round(WIDTH_PX * tall / wide)
-    canvas = Canvas(WIDTH_PX * OVERSAMPLING, height_px * OVERSAMPLING)
+    height_px = round(width_px * tall / wide)
+    canvas = Canvas(width_px * oversampling, height_px * oversampling)
     for layer in description["layers"]:
         kind = next((name for name in PAINTERS if name in layer), None)
         if kind is None:
             raise ValueError(f"no known kind of layer in {layer}; known: {', '.join(PAINTERS)}")
         PAINTERS[kind](canvas, layer)
-    small = canvas.image.reduce(OVERSAMPLING)
+    return canvas.image.reduce(oversampling)
+
+
+def draw_flag(description: dict[str, Any]) -> Image.Image:
+    """One flag, 240 px wide, with a palette."""
+    small = paint_flag(description, width_px=WIDTH_PX, oversampling=OVERSAMPLING)
     return small.quantize(PALETTE_COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 

@@ -19,6 +19,7 @@ from mmkg.shards import digest, write_json
 
 IDENTITIES = "identities"  # beside the archives of the embedders
 _DECIDING = {"kind", "model", "pretrained", "precision", "dtype", "random_seed"}
+_BUNDLED = Path(__file__).parent / "atlas_clip"  # the model `atlas`
 _PACKAGES = ("mmkg", "open_clip_torch", "sentence-transformers", "torch")
 
 
@@ -76,8 +77,8 @@ def _open(settings: EmbeddingsConfig) -> Embedder:
 
 def _files(config: EmbeddingsConfig) -> Iterator[str | list[int | str]]:
     """What may change under the same settings: files of weights, by size and time, and versions of packages."""
-    for name in (config.model, config.pretrained):
-        path = Path(name)
+    for name in filter(None, (config.model, config.pretrained)):  # Path("") would be the working directory
+        path = _BUNDLED if name == "atlas" else Path(name)
         for file in sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []:
             status = file.stat()
             yield [str(file), status.st_size, status.st_mtime_ns]

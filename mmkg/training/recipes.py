@@ -6,7 +6,7 @@ FB15k-237; ``link_prediction/rgat_complex_tiny`` is its cousin for a graph of a 
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -92,6 +92,8 @@ class LinkPredictionRecipe(BaseModel):
     """Leave out entities that no triple of a split names."""
 
 
+Recipe = TypeVar("Recipe", bound=BaseModel)
+
 _TINY: dict[str, Any] = {
     "width": 32,
     "num_heads": 2,
@@ -144,8 +146,8 @@ def open_recipe(name: str, overrides: Mapping[str, Any] | Sequence[str] = ()) ->
     return change_recipe(recipe, overrides)
 
 
-def change_recipe(recipe: LinkPredictionRecipe, overrides: Mapping[str, Any] | Sequence[str]) -> LinkPredictionRecipe:
-    """Return a copy of a recipe with settings changed; see :func:`open_recipe`.
+def change_recipe(recipe: Recipe, overrides: Mapping[str, Any] | Sequence[str]) -> Recipe:
+    """Return a copy of a recipe, of any kind, with settings changed; see :func:`open_recipe`.
 
     Raises:
         ConfigError: no setting is called so, or a value is of the wrong kind.
@@ -160,10 +162,10 @@ def change_recipe(recipe: LinkPredictionRecipe, overrides: Mapping[str, Any] | S
         _entry(section, last, key)
         section[last] = value
     try:
-        return LinkPredictionRecipe.model_validate(settings)
+        return type(recipe).model_validate(settings)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}. Found: {p['input']!r}." for p in error.errors()]
-        raise ConfigError(f"{recipe.name}: " + " ".join(problems)) from error
+        raise ConfigError(f"{settings['name']}: " + " ".join(problems)) from error
 
 
 def _entry(section: Any, key: str, dotted: str) -> Any:

@@ -6,7 +6,6 @@ the end ``metrics.json``, ``ranks-test.npz``, ``learning_curve.png`` and ``repor
 one such folder each, ``seed-0``, ``seed-1``, …, and what they have in common beside them.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from mmkg.training.run_folder import (
     ENVIRONMENT,
     METRICS_FILE,
     REPORT,
+    check_run_folder,
     read_history,
     read_json,
     read_ranks,
@@ -163,7 +163,7 @@ class _Opened:
 def _train_one(
     recipe: LinkPredictionRecipe, tables_folder: Path, folder: Path, *, resume: bool, progress: Progress | None
 ) -> dict[str, Any]:
-    _check_folder(folder, recipe, resume=resume)
+    check_run_folder(folder, recipe, resume=resume)
     if (folder / METRICS_FILE).exists():
         _say(progress, "this run is finished; its metrics are read")
         return read_json(folder / METRICS_FILE)
@@ -208,21 +208,6 @@ def _opened(
         model = make_model(recipe, data).to(device)
         loop = LinkPredictionLoop(recipe, data, model, device=device, progress=progress)
         yield _Opened(recipe=recipe, data=data, loop=loop, tables_folder=tables_folder)
-
-
-def _check_folder(folder: Path, recipe: LinkPredictionRecipe, *, resume: bool) -> None:
-    """A run is never written over, and never continued under other settings."""
-    if not (folder / CONFIG).exists():
-        if resume:
-            raise TrainingError(f"{folder}: no run here to go on with. Leave out resume to start one.")
-        return
-    if not resume:
-        raise TrainingError(f"{folder}: holds a run already. Go on with it (resume), or choose another folder.")
-    before, now = read_json(folder / CONFIG)["recipe"], json.loads(recipe.model_dump_json())
-    differ = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if differ:
-        changes = ", ".join(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differ)
-        raise TrainingError(f"{folder}: this run was begun with other settings ({changes}); start a new one")
 
 
 def _evaluate(

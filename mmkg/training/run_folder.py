@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from mmkg.errors import TrainingError
 from mmkg.evaluation.link_prediction import Ranks
@@ -35,6 +36,25 @@ def read_run_config(folder: Path, tables_folder: Path | None = None) -> tuple[Li
         raise TrainingError(f"{folder}: no run here ({CONFIG} is missing).{hint}")
     config = read_json(folder / CONFIG)
     return LinkPredictionRecipe(**config["recipe"]), tables_folder or Path(config["tables"])
+
+
+def check_run_folder(folder: Path, recipe: BaseModel, *, resume: bool) -> None:
+    """Refuse to write over a run, and to go on with one under other settings.
+
+    Raises:
+        TrainingError: the folder holds a run and ``resume`` is off, or none or one of another recipe and it is on.
+    """
+    if not (folder / CONFIG).exists():
+        if resume:
+            raise TrainingError(f"{folder}: no run here to go on with. Leave out resume to start one.")
+        return
+    if not resume:
+        raise TrainingError(f"{folder}: holds a run already. Go on with it (resume), or choose another folder.")
+    before, now = read_json(folder / CONFIG)["recipe"], json.loads(recipe.model_dump_json())
+    differ = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differ:
+        changes = ", ".join(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differ)
+        raise TrainingError(f"{folder}: this run was begun with other settings ({changes}); start a new one")
 
 
 def write_ranks(folder: Path, split: str, ranks: Ranks) -> None:
