@@ -12,7 +12,7 @@ import pytest
 
 from mmkg.errors import ShardError
 from mmkg.shards import Archive
-from mmkg.shards.files import PARTIAL_SUFFIX
+from mmkg.shards.files import PARTIAL_SUFFIX, commit
 
 SCHEMA = pa.schema([pa.field("sha256", pa.string(), nullable=False), pa.field("bytes", pa.binary())], {"made": "by a"})
 
@@ -48,6 +48,17 @@ def test_an_archive_that_nothing_was_written_to_is_empty(archive: Archive) -> No
 def test_the_same_rows_are_the_same_part(archive: Archive) -> None:
     assert archive.append(rows("a", "b")) == archive.append(rows("a", "b"))
     assert len(archive.parts()) == 1
+
+
+def test_two_processes_never_write_the_same_partial_file(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, written = rows("a", "b"), []
+    monkeypatch.setattr(
+        "mmkg.shards.archive.commit", lambda partial, path: (written.append(partial), commit(partial, path))
+    )
+    for pid in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        archive.append(table)
+    assert len(set(written)) == 2
 
 
 def test_a_part_of_another_maker_is_refused(archive: Archive) -> None:

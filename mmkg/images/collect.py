@@ -8,7 +8,7 @@ a killed one stopped, and asks for nothing that is here.
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -104,9 +104,11 @@ def collect(
             tell(recorder.num_done)
         recorder.flush()
         as_they_were = len(files) - recorder.num_done
-        for attempt in _fetch(images, contact, due, backlog, now):
-            recorder.add(attempt)
-            tell(as_they_were + recorder.num_done)
+        # Closed here: as long as somebody holds the exception, nobody else would end the threads that ask.
+        with contextlib.closing(_fetch(images, contact, due, backlog, now)) as attempts:
+            for attempt in attempts:
+                recorder.add(attempt)
+                tell(as_they_were + recorder.num_done)
     finally:
         recorder.flush()
     tell(tell.total, at_once=True)
@@ -125,7 +127,7 @@ def collect(
 
 def _fetch(
     images: ImagesConfig, contact: str, due: pa.Table, backlog: Backlog, now: Callable[[], datetime.datetime]
-) -> Iterator[Attempt]:
+) -> Generator[Attempt, None, None]:
     if not due.num_rows:
         return
     pages = None

@@ -2,7 +2,8 @@
 
 The first step on the way of a picture: statements of the graph, lists of addresses and folders of this machine become
 the tables `image_candidates` and `image_unmatched`. Nothing is asked of anybody here. Candidates of an entity stand in
-the order of :data:`ORIGINS`; two that are one file of Wikimedia, or one address, are one candidate, the first of them.
+the order of :data:`ORIGINS`; two of one address are one candidate, the first of them. All addresses of a file of
+Wikimedia are one, that of its thumbnail.
 """
 
 import logging
@@ -37,6 +38,7 @@ UNMATCHED_REASONS: Mapping[str, str] = {
     "ambiguous": "several entities have this name",
     "other_type": "the entity of this name is of none of the folder's types, or unlike the folder's other entities",
     "untrusted": "the folder has no `types`, and its names alone do not show that the graph's entities are meant",
+    "bad_name": "the name of the file is not in UTF-8",
     "bad_line": "the line of the list is not an id, a tab and an address",
     "bad_url": "the address is not http or https, has no host, or is too long",
     "not_a_picture_url": "the address is that of an article, an entity, a recording or a book",
@@ -132,6 +134,9 @@ def _find_listed(connection: duckdb.DuckDBPyConnection, images: ImagesConfig) ->
                 position += 1
             if len(columns["iri"]) == BATCH_ROWS:
                 _flush(connection, columns)
+            if len(unmatched) == BATCH_ROWS:
+                put_unmatched(connection, unmatched)
+                unmatched = []
         put_unmatched(connection, unmatched)
     _flush(connection, columns)
     index_iris(connection, "listed", "listed_of")
@@ -170,6 +175,8 @@ def _find_in_folders(connection: duckdb.DuckDBPyConnection, images: ImagesConfig
         for item in read_folder(folder):
             if not isinstance(item, NamedPicture):
                 unmatched.append((item[0], item[1], "no_file", f"no such picture in {folder.name}"))
+            elif (shown := _as_text(item.file)) != item.file:
+                unmatched.append((place_of(folder, shown), shown, "bad_name", "rename the file"))
             elif item.name is None:
                 words = "no row of the mapping names it" if folder.mapping else "the name pattern finds no name in it"
                 words = f"{item.said_by}: the row names no entity" if item.said_by else words
@@ -211,6 +218,11 @@ def _find_in_folders(connection: duckdb.DuckDBPyConnection, images: ImagesConfig
         if found:
             put(connection, "found", pa.Table.from_pylist(found, schema=_FOUND))
         put_unmatched(connection, unmatched)
+
+
+def _as_text(file: str) -> str:
+    """A file's name with what is not UTF-8 in it as ``\\udce9``: such a name can stand in no table."""
+    return file.encode("utf-8", errors="backslashreplace").decode()
 
 
 def _entities_by_id(connection: duckdb.DuckDBPyConnection, pictures: list[list[NamedPicture]]) -> dict[str, Match]:
@@ -259,7 +271,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, max_per_entity: int) -> None:
         WITH ranked AS (SELECT *, {ranks} AS rank FROM found),
         once AS (
             SELECT * FROM ranked QUALIFY row_number() OVER (
-                PARTITION BY entity_index, coalesce(file_name, url) ORDER BY rank, position, url, detail
+                PARTITION BY entity_index, url ORDER BY rank, position, url, detail
             ) = 1
         )
         SELECT *, row_number() OVER (PARTITION BY entity_index ORDER BY rank, position, url, detail) - 1 AS place

@@ -46,14 +46,21 @@ def find_near_duplicates(
     distinct, group = np.unique(hashes, return_inverse=True)
     members = np.argsort(group, kind="stable")  # places by hash: those of hash g from starts[g] on
     starts = np.searchsorted(group[members], np.arange(len(distinct) + 1))
-    found = [np.empty((0, 2), np.int64)]
+    found = [np.empty(0, np.int64)]
     for left, right in _near_hashes(distinct, max_distance):
         for pairs in _pair_members(members, starts, left, right):
             kept = pairs[pairs[:, 0] != pairs[:, 1]]
             if colours is not None:
                 kept = kept[_same_colours(colours, kept)]
-            found.append(np.sort(kept, axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+            kept.sort(axis=1)
+            found.append(kept[:, 0] * len(hashes) + kept[:, 1])  # one number a pair: rows are sorted far slower
+    return np.stack(np.divmod(_distinct(np.concatenate(found)), max(1, len(hashes))), axis=1)
+
+
+def _distinct(numbers: Places) -> Places:
+    """Each number once, in order; `np.unique` would hash them, which takes far longer for millions."""
+    numbers = np.sort(numbers)
+    return numbers[np.diff(numbers, prepend=-1) != 0]  # none is negative
 
 
 def _near_hashes(distinct: Hashes, max_distance: int) -> Iterator[tuple[Places, Places]]:
@@ -179,8 +186,9 @@ def count_entities(pairs: Places, pictures: Places, entities: Places, num_pictur
     near = np.concatenate([itself, pairs[:, 1], pairs[:, 0]])
     by_picture = np.argsort(pictures, kind="stable")
     starts = np.searchsorted(pictures[by_picture], np.arange(num_pictures + 1))
-    seen = [np.empty((0, 2), np.int64)]
+    num_entities = int(entities.max(initial=0)) + 1
+    seen = [np.empty(0, np.int64)]
     for rows, places in _expand(starts[near], np.diff(starts)[near]):
-        seen.append(np.unique(np.stack([picture[rows], entities[by_picture[places]]], axis=1), axis=0))
-    distinct = np.unique(np.concatenate(seen), axis=0)
-    return np.bincount(distinct[:, 0], minlength=num_pictures)
+        seen.append(_distinct(picture[rows] * num_entities + entities[by_picture[places]]))
+    distinct = _distinct(np.concatenate(seen))
+    return np.bincount(distinct // num_entities, minlength=num_pictures)

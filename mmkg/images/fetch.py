@@ -210,7 +210,9 @@ class Fetcher:
         if answer.status == "ok":
             return RobotsFile(text=answer.body.decode("utf-8", errors="replace"))
         if answer.status in {_NOT_NOW, "host_waits", "host_down"}:
-            return RobotsFile(failure=answer.detail, was_asked=False)
+            # Not a failure, unless it leads to a host that is closed: that one is not asked later in this run.
+            leads_to_closed = answer.status != _NOT_NOW and not self._politeness.closed(host_of(url))
+            return RobotsFile(failure=answer.detail, was_asked=leads_to_closed)
         status = answer.http_status or 0
         is_failure = answer.kind == "transient" or answer.status in _ROBOTS_UNKNOWN or status >= 500
         if not is_failure or (400 <= status < 500 and status != 429):

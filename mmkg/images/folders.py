@@ -202,7 +202,10 @@ def _picture(
 
 
 def _text(value: object) -> str | None:
-    return str(value).strip() or None if isinstance(value, str | int) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).encode("utf-8", errors="replace").decode()  # JSON may hold half a character: "\\ud800"
+    return text.strip() or None
 
 
 def read_mapping(path: Path, file_column: str, entity_column: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -244,7 +247,10 @@ def _table_rows(path: Path, ending: str) -> Iterator[tuple[int, dict[str, Any]]]
     split = (lambda line: next(csv.reader([line]))) if is_csv else (lambda line: line.split("\t"))
     columns = [column.strip() for column in split(first[1])]
     for number, line in lines:
-        yield number, dict(zip(columns, split(line), strict=False))
+        try:
+            yield number, dict(zip(columns, split(line), strict=False))
+        except csv.Error as error:
+            raise ConfigError(f"{path}:{number}: no row of a CSV ({error}). Mend or remove the line.") from error
 
 
 def _json_rows(path: Path, ending: str, file_column: str, entity_column: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -255,7 +261,7 @@ def _json_rows(path: Path, ending: str, file_column: str, entity_column: str) ->
             return
         for number, line in lines:
             yield number, _row_of(json.loads(line))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: no mapping that we read ({error}). Expected rows, or file and entity.") from error
 
 

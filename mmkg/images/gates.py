@@ -97,7 +97,7 @@ def judge(
         _stop_by_licence(judged)
     _stop_by_look(gates, judged, placeholders)
     _stop_generic(gates, judged)
-    _stop_twins(judged)
+    _stop_twins(gates, judged)
     if scorer is not None:
         _score(gates, judged, entities, scorer, random_seed)
     _choose(gates, judged, scorer)
@@ -184,24 +184,30 @@ def _stop_generic(gates: GatesConfig, judged: Judged) -> None:
     """
     left, pictures = judged.left(), judged.pictures
     used, places = np.unique(np.array([row.picture for row in left], np.int64), return_inverse=True)
-    pairs = find_near_duplicates(pictures.hashes[used], gates.max_hash_distance, pictures.colours[used])
-    for first, second in used[pairs].tolist():
-        pictures.near[first].add(second)
-        pictures.near[second].add(first)
+    hashes, colours = pictures.hashes[used], pictures.colours[used]
+    # A placeholder that was served in a thousand ways is compared once: pairs grow with the square.
+    looks = np.hstack([hashes[:, None].view(np.uint8), colours]).view(f"V{hashes.itemsize + colours.shape[1]}")
+    _, first, look = np.unique(looks.ravel(), return_index=True, return_inverse=True)
+    pairs = find_near_duplicates(hashes[first], gates.max_hash_distance, colours[first])
     of_entities = np.array([row.entity_index for row in left], np.int64)
-    pictures.num_entities[used] = count_entities(pairs, places, of_entities, len(used))
+    pictures.num_entities[used] = count_entities(pairs, look[places], of_entities, len(first))[look]
     for row in left:
         if (count := pictures.num_entities[row.picture]) > gates.max_entities:
             row.decide("generic", f"{count:,} entities have it or a near-duplicate > {gates.max_entities:,}")
 
 
-def _stop_twins(judged: Judged) -> None:
-    """Of an entity's near-duplicates, keep the largest; of equals, the one that was found first."""
+def _stop_twins(gates: GatesConfig, judged: Judged) -> None:
+    """Of an entity's near-duplicates, keep the largest; of equals, one whose licence is known, found first."""
     pictures = judged.pictures
+    licences = judged.facts["licence"].to_pylist()
+
+    def order(row: Row) -> tuple[int, bool, int]:
+        return -pictures.area(row.picture), not licences[row.candidate], row.place
+
     for group in judged.left_by_entity():
         kept: dict[int, Row] = {}
-        for row in sorted(group, key=lambda row: (-pictures.area(row.picture), row.place)):
-            twin = row.picture if row.picture in kept else _first_near(pictures, row.picture, kept)
+        for row in sorted(group, key=order):
+            twin = row.picture if row.picture in kept else _first_near(gates, pictures, row.picture, kept)
             if twin is None:
                 kept[row.picture] = row
                 continue
@@ -211,9 +217,13 @@ def _stop_twins(judged: Judged) -> None:
             row.decide("duplicate", f"{how} {judged.url(kept[twin])}")
 
 
-def _first_near(pictures: Pictures, picture: int, kept: Mapping[int, Row]) -> int | None:
-    near: frozenset[int] | set[int] = pictures.near.get(picture, frozenset())
-    return next((other for other in kept if other in near), None)
+def _first_near(gates: GatesConfig, pictures: Pictures, picture: int, kept: Mapping[int, Row]) -> int | None:
+    colours = pictures.colours[picture : picture + 1]
+    for other in kept:
+        is_near = pictures.bits_between(picture, other) <= gates.max_hash_distance
+        if is_near and differ_by(colours, pictures.colours[other : other + 1])[0] <= MAX_COLOUR_DIFFERENCE:
+            return other
+    return None
 
 
 def _score(gates: GatesConfig, judged: Judged, entities: ds.Dataset, scorer: Scorer, random_seed: int) -> None:

@@ -50,8 +50,6 @@ class Pictures:
         self.hashes = np.array([int(phash or "0", 16) for phash in table["phash"].to_pylist()], np.uint64)
         cells = b"".join(found or bytes(_CELL_BYTES) for found in table["colours"].to_pylist())
         self.colours = np.frombuffer(cells, np.uint8).reshape(-1, _CELL_BYTES)
-        self.near: dict[int, set[int]] = defaultdict(set)
-        """Direct near-duplicates of those that have any."""
         self.num_entities: npt.NDArray[np.int64] = np.zeros(len(self.sha256s), np.int64)
         """That have the picture or a near-duplicate of it; 0 where that was not counted."""
 

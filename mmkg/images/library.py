@@ -75,9 +75,10 @@ class PictureLibrary:
         self.served.remove_leftovers()
         self.attempts.remove_leftovers()
 
-    def last_attempts(self) -> pa.Table:
-        """The newest attempt of each address, by address: columns of `IMAGE_ATTEMPTS`."""
-        return _newest(self.attempts.read())
+    def last_attempts(self, columns: Sequence[str] = tuple(IMAGE_ATTEMPTS.names)) -> pa.Table:
+        """The newest attempt of each address, by address: some columns of `IMAGE_ATTEMPTS`."""
+        rows = self.attempts.read(list(dict.fromkeys([*columns, "url", "tried_at", "kind", "sha256"])))
+        return _newest(rows).select(columns)
 
     def resolve(self, urls: Sequence[str]) -> pa.Table:
         """What is known of some addresses, in their order: columns of `RESOLVED`.
@@ -184,16 +185,16 @@ def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
 
-def _details(newest: pa.Table, is_here: pa.ChunkedArray) -> pa.Array:
+def _details(newest: pa.Table, is_here: pa.ChunkedArray) -> pa.ChunkedArray:
     """The newest attempt in words; of a picture that is here, only what has gone wrong since."""
-    details = []
-    for row, here in zip(newest.select(["status", "kind", "detail", "tried_at"]).to_pylist(), is_here, strict=True):
-        if row["status"] is None:
-            details.append("was never asked for")
-        elif here.as_py() and row["kind"] != "ok":
-            details.append(f"was here before {row['tried_at']:%Y-%m-%d}, when {row['status']}: {row['detail']}")
-        elif row["kind"] == "ok" and not here.as_py():
-            details.append("its bytes are missing; the next build asks again")
-        else:
-            details.append(row["detail"])
-    return pa.array(details, pa.string())
+    is_ok = pc.equal(newest["kind"], "ok")  # null where nobody was asked
+    details = pc.coalesce(newest["detail"], pa.scalar("was never asked for"))
+    is_lost = pc.fill_null(pc.and_(is_ok, pc.invert(is_here)), False)
+    details = pc.if_else(is_lost, pa.scalar("its bytes are missing; the next build asks again"), details)
+    has_failed_since = pc.fill_null(pc.and_(is_here, pc.invert(is_ok)), False)
+    words = [
+        f"was here before {row['tried_at']:%Y-%m-%d}, when {row['status']}: {row['detail']}"
+        for row in newest.filter(has_failed_since).select(["status", "detail", "tried_at"]).to_pylist()
+    ]
+    since = pc.subtract(pc.cumulative_sum(pc.cast(has_failed_since, pa.int64())), 1)  # which of the words
+    return pc.coalesce(pa.array(words, pa.string()).take(pc.if_else(has_failed_since, since, None)), details)

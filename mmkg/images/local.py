@@ -58,7 +58,7 @@ def read_local(
 
 def _last_rows(library: PictureLibrary, urls: Sequence[str]) -> Iterator[dict[str, str | None]]:
     columns = ["url", "kind", "status", "etag", "sha256"]
-    rows = library.last_attempts().select(columns)
+    rows = library.last_attempts(columns)
     here = set(library.served.keys().to_pylist())
     places = {url: place for place, url in enumerate(rows["url"].to_pylist())}
     for url in urls:

@@ -112,16 +112,19 @@ def decode_picture(data: bytes, limits: Limits) -> Facts:
 
 @contextlib.contextmanager
 def _pillow_limits(max_pixels: int) -> Iterator[None]:
-    """Pillow's own guard holds our limit, for pictures inside of pictures (icons, frames larger than their canvas)."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    """Pillow's own guard holds our limit, for pictures inside of pictures (icons, frames larger than their canvas).
+
+    An AVIF is decoded by one thread: each takes address space, of which one a core would be more than a process has.
+    """
+    before = Image.MAX_IMAGE_PIXELS, AvifImagePlugin.DEFAULT_MAX_THREADS
+    Image.MAX_IMAGE_PIXELS, AvifImagePlugin.DEFAULT_MAX_THREADS = max_pixels, 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken EXIF, odd tags: the decoded picture is what counts
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS, AvifImagePlugin.DEFAULT_MAX_THREADS = before
 
 
 def _decode(data: bytes, limits: Limits, facts: Facts) -> None:
@@ -142,6 +145,8 @@ def _decode(data: bytes, limits: Limits, facts: Facts) -> None:
             facts.num_frames = None
             raise Refused("too_many_frames", f"more than {limits.max_frames:,} frames")
         facts.has_alpha = has_alpha(image)
+        if facts.format == "png":
+            _scale_transparent_colour(image, data)
         facts.orientation, facts.detail = _read_orientation(image)
         picture = _normalise(image, limits.shorter_side_px, facts)
     _measure(picture, facts)
@@ -179,6 +184,16 @@ def _read_orientation(image: Image.Image) -> tuple[int, str]:
     if type(value) is int and value in _UPRIGHT:
         return value, ""
     return 1, f"EXIF orientation {str(value)[:20]!r} is none of 1 … 8: taken as upright"
+
+
+def _scale_transparent_colour(image: Image.Image, data: bytes) -> None:
+    """Bring a PNG's transparent colour to the 8 bits that its pixels are loaded at; Pillow leaves it at the file's."""
+    bits, colour = data[24], image.info.get("transparency")
+    if bits in {1, 2, 4} and isinstance(colour, int) and image.mode in {"1", "L"}:
+        top = (1 << bits) - 1
+        image.info["transparency"] = (colour & top) * 255 // top
+    elif bits == 16 and isinstance(colour, tuple) and image.mode == "RGB":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 def _normalise(image: Image.Image, shorter_side_px: int, facts: Facts) -> Image.Image:

@@ -5,6 +5,7 @@ A server that fails with it (5xx, silence) allows nothing for now. Our group is 
 """
 
 import dataclasses
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 from protego import Protego
 
 PRODUCT = "mmkg"
-MAX_ROBOTS_BYTES = 4 * 1024 * 1024  # RFC 9309, 2.5: 500 KiB at least; a longer one counts as a failure of its server
+MAX_ROBOTS_BYTES = 512 * 1024  # RFC 9309, 2.5: 500 KiB at least; a longer one counts as a failure of its server
 _PATIENCE_SECONDS = 3.0  # for which a thread waits for another one that asks for the same robots.txt
 NO_AI = frozenset({"noai", "noimageai"})
+_AGENT = re.compile(r"\s*(?:user-agent|useragent|user\s+agent)(?:\s*:|\s)(?P<name>[^#]*)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,11 +93,27 @@ class Robots:
                 return Verdict("robots_wait", f"{origin}/robots.txt: {file.failure}")
             self._known[origin] = Verdict("robots_unreachable", f"{origin}/robots.txt: {file.failure}")
             return self._known[origin]
-        rules = Protego.parse(file.text)
+        rules = Protego.parse(_with_few_names(file.text))
         if delay := rules.crawl_delay(PRODUCT):
             self._slow_down(origin, delay)
         self._known[origin] = rules
         return rules
+
+
+def _with_few_names(text: str) -> str:
+    """A robots.txt in which all whose rules are not ours have one name.
+
+    Protego keeps each rule of a group once for each of its names: those of a hostile file would fill the memory.
+    """
+    lines = text.removeprefix("\ufeff").splitlines()
+    return "\n".join(f"User-agent: {_name(found['name'])}" if (found := _AGENT.match(line)) else line for line in lines)
+
+
+def _name(agent: str) -> str:
+    """A name as Protego takes it: without wildcards, and ours where ours begins with it."""
+    plain = agent.strip().lower()
+    name = plain if plain in {"", "*"} else plain.replace("*", "") or "other"
+    return name if name == "*" or PRODUCT.startswith(name) else "other"
 
 
 def find_no_ai(value: str) -> str | None:

@@ -31,7 +31,7 @@ def make_rot_report(library: PictureLibrary) -> pa.Table:
     good = (
         rows.filter(pc.equal(rows["kind"], "ok")).group_by("url").aggregate([("tried_at", "min"), ("tried_at", "max")])
     )
-    newest = library.last_attempts().select(["url", "status", "kind"])
+    newest = library.last_attempts(["url", "status", "kind"])
     places = pc.index_in(newest["url"], good["url"])
     newest = (
         newest.append_column("host", pa.array([_place_of(url.as_py()) for url in newest["url"]], pa.string()))

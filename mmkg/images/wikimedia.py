@@ -154,7 +154,7 @@ def thumbnail_of_file(name: str, site: str, width_px: int) -> Wikimedia | None:
     before, after = _THUMBNAIL_FORMS[ending]
     key = file_name.replace(" ", "_")
     digest = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
-    short = key if len(key.encode()) <= _MAX_THUMBNAIL_NAME_BYTES else f"thumbnail.{key.rpartition('.')[2]}"
+    short = key if len(key.encode()) <= _MAX_THUMBNAIL_NAME_BYTES else f"thumbnail.{ending}"
     folder = f"https://{_UPLOAD_HOST}/{path}/thumb/{digest[0]}/{digest[:2]}/{_spell(key)}"
     page = f"https://{site}/wiki/File:{_spell(key)}"
     return Wikimedia(f"{folder}/{before}{width}px-{_spell(short)}{after}", file_name, page, site)

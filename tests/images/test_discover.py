@@ -1,11 +1,13 @@
 """Discovery as a stage: what stands in its two tables, in which order, and what its digest covers."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmkg.config import ImagesConfig
+from mmkg.images import discover as module
 from mmkg.images.discover import ORIGINS, UNMATCHED_REASONS, discover, discovery_inputs
 from mmkg.images.folders import find_file
 from mmkg.terms import DBPEDIA_ONTOLOGY, FOAF, FREEBASE
@@ -74,6 +76,27 @@ def test_what_became_no_candidate_has_a_reason(tmp_path: Path) -> None:
     assert found.counts["unmatched"] == sum(n for name, n in found.counts.items() if name.startswith("unmatched_"))
 
 
+def test_a_list_without_a_good_line_is_not_held_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, put = [], module.put_unmatched
+    monkeypatch.setattr(module, "BATCH_ROWS", 3)
+    monkeypatch.setattr(module, "put_unmatched", lambda graph, rows: (held.append(len(rows)), put(graph, rows)))
+    (tmp_path / "urls.txt").write_text("".join(f"bad line {n}\n" for n in range(8)), encoding="utf-8")
+    found = run_discovery(ImagesConfig(url_lists=(str(tmp_path / "urls.txt"),)), _graph(), tmp_path)
+    assert (found.counts["unmatched_bad_line"], max(held)) == (8, 3)
+
+
+def test_names_that_are_no_text_have_a_reason(tmp_path: Path) -> None:
+    images = _images(tmp_path)
+    (tmp_path / "named" / os.fsdecode(b"caf\xe9.png")).touch()
+    (tmp_path / "map.json").write_text('{"pe": "\\ud800"}', encoding="utf-8")
+    mapped = images.folders[0].model_copy(update={"mapping": str(tmp_path / "map.json")})
+    images = images.model_copy(update={"folders": (mapped, images.folders[1])})
+    found = run_discovery(images, _graph(), tmp_path)
+    rows = {row["place"]: (row["name"], row["reason"]) for row in found.unmatched}
+    assert rows[r"folder:named/caf\udce9.png"] == (r"caf\udce9.png", "bad_name")
+    assert rows["folder:mapped/pe.png"] == ("?", "no_entity")
+
+
 def test_entities_that_are_not_visual_are_not_asked(tmp_path: Path) -> None:
     images = _images(tmp_path, not_visual_types=[EXAMPLE + "Year"])
     found = run_discovery(images, _graph(RAW), tmp_path)
@@ -99,6 +122,15 @@ def test_one_address_of_two_entities_is_a_candidate_of_each(tmp_path: Path) -> N
     found = run_discovery(ImagesConfig(from_graph=True), _graph(raw), tmp_path)
     assert found.urls(PERU) == found.urls(CHAD)
     assert len(found.candidates) == 2
+
+
+def test_files_of_one_name_on_two_wikis_are_two_candidates(tmp_path: Path) -> None:
+    # DBpedia states of all files that they are on Commons; those that are not free lie in a wiki.
+    upload = "https://upload.wikimedia.org/wikipedia"
+    (tmp_path / "urls.txt").write_text(f"Q419\t{upload}/en/c/cf/Flag_of_Peru.svg\n", encoding="utf-8")
+    images = ImagesConfig(from_graph=True, url_lists=(str(tmp_path / "urls.txt"),))
+    urls = run_discovery(images, _graph(RAW[:1]), tmp_path).urls(PERU)
+    assert [url.removeprefix(f"{upload}/").partition("/")[0] for url in urls] == ["commons", "en"]
 
 
 def test_ids_match_whether_http_or_https(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A real server on loopback counts what is asked of it, and when: politeness is what its log shows."""
 
 import datetime
+import errno
 import hashlib
 import itertools
 import socket
@@ -12,7 +13,7 @@ from mmkg.errors import FetchError
 from mmkg.images import fetch, politeness
 from mmkg.images.fetch import Fetcher, check_who_asks
 from mmkg.images.library import PictureLibrary
-from mmkg.images.recorder import Backlog
+from mmkg.images.recorder import Backlog, Recorder
 from mmkg.web.bounded import BoundedClient, Limits
 from tests.images.fetching import CONTACT, candidates, fast, rows_of, run, statuses
 from tests.servers.pictures import png_of, serve_pictures
@@ -200,6 +201,15 @@ def test_a_server_that_fails_with_its_robots_is_not_asked_for_pictures(library, 
     assert set(library.last_attempts()["kind"].to_pylist()) == {"transient"}
 
 
+def test_robots_that_lead_to_a_host_that_is_left_alone_are_unreachable(library, tmp_path, short_waits):
+    with serve_pictures(tmp_path) as there:
+        with serve_pictures(tmp_path, robots=there.url("/retry/9/429/3600/robots")) as here:
+            report = run(fast(robots=True), library, here.url("/ok/1"))
+            assert len(here.requests("/robots.txt")) == 3
+        assert len(there.requests()) == 1
+    assert report.statuses == {"robots_unreachable": 1}
+
+
 def test_robots_without_a_file_allow_everything(library, tmp_path):
     with serve_pictures(tmp_path, robots=403) as server:
         assert run(fast(robots=True), library, server.url("/ok/1")).statuses == {"ok": 1}
@@ -254,6 +264,13 @@ def test_a_host_that_does_not_answer_is_given_up(library):
         report = run(fast(attempts=1, connections_per_host=1), library, *(f"{base}/{number}" for number in range(40)))
     assert report.statuses == {"refused_connection": 5, "host_down": 35}
     assert set(library.last_attempts()["kind"].to_pylist()) == {"transient"}
+
+
+def test_a_host_with_many_pictures_that_end_too_soon_is_asked_for_the_others(server, library):
+    cut = [server.url(f"/cut/of-many-{number}") for number in range(12)]
+    whole = [server.url(f"/ok/beside-cut-{number}") for number in range(3)]
+    report = run(fast(attempts=1, connections_per_host=1), library, *cut, *whole)
+    assert report.statuses == {"cut": 12, "ok": 3}
 
 
 @pytest.mark.parametrize(
@@ -340,6 +357,21 @@ def test_an_interrupt_keeps_what_came_and_does_not_wait_for_servers(server, libr
         )
     assert time.monotonic() - began < 5
     assert statuses(library) == {server.url("/ok/came"): "ok"}
+
+
+def test_when_nothing_can_be_written_down_nobody_is_asked_any_more(library, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Recorder, "add", full)
+    with serve_pictures(tmp_path, delay_seconds=0.05) as server:
+        with pytest.raises(OSError, match="No space left") as raised:
+            run(fast(connections=2), library, *(server.url(f"/ok/{number}") for number in range(100)))
+        time.sleep(0.3)
+        asked = len(server.requests())
+        time.sleep(0.3)
+        assert len(server.requests()) == asked < 20
+    assert raised.value.errno == errno.ENOSPC  # was held all the time, and with it what the run held
 
 
 def test_no_more_addresses_are_under_way_than_a_shard_has(tmp_path):

@@ -96,6 +96,8 @@ def test_quotes_of_a_tsv_are_of_the_name(tmp_path: Path) -> None:
         ("map.json", "{", "no mapping that we read"),
         ("map.json", '"ad"', "rows were expected"),
         ("map.jsonl", '["ad"]', "a row is"),
+        pytest.param("map.json", "[" * 100_000, "no mapping that we read", id="deep"),
+        pytest.param("map.csv", "file,entity\nad," + "x" * 200_000, "map.csv:2: no row of a CSV", id="long"),
     ],
 )
 def test_a_mapping_without_its_columns_is_an_error(tmp_path: Path, name: str, text: str, words: str) -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 
 from mmkg.config.images import GatesConfig, ImagesConfig
 from mmkg.errors import ImageError
+from mmkg.images import gates
+from mmkg.images.duplicates import find_near_duplicates
 from mmkg.images.gates import REASONS, judge
 from mmkg.images.margins import prepare_prompts, score_pictures, type_words, write_prompt
 from tests.images.judging import DIMENSION, World, precision_and_recall, scene, text_vector, unit
@@ -109,6 +111,14 @@ def test_of_an_entity_s_near_duplicates_the_largest_is_kept(tmp_path: Path) -> N
     assert [row["num_entities"] for row in rows.values()] == [2, 2, 2, 1, 2]
 
 
+def test_of_equal_pictures_one_whose_licence_is_known_is_kept(tmp_path: Path) -> None:
+    world = World(["Peru"])
+    world.add(0, scene(1), url="https://example.org/first")
+    world.add(0, scene(1), url="https://example.org/second", licence="CC BY 4.0")
+    kept = [row["url"] for row in world.judge(tmp_path) if row["status"] == "ok"]
+    assert kept == ["https://example.org/second"]
+
+
 def test_a_picture_that_too_many_entities_have_is_generic_with_its_near_duplicates(tmp_path: Path) -> None:
     world = World([f"country {place}" for place in range(6)])
     for place in range(4):
@@ -119,6 +129,26 @@ def test_a_picture_that_too_many_entities_have_is_generic_with_its_near_duplicat
     assert [row["status"] for row in rows] == ["generic"] * 4 + ["ok"] * 3
     assert rows[0]["reason"] == "4 entities have it or a near-duplicate > 3"
     assert [row["num_entities"] for row in rows] == [4] * 4 + [3] * 3
+
+
+def test_one_look_of_many_contents_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def find(hashes: np.ndarray, *more: Any) -> np.ndarray:
+        compared.append(len(hashes))
+        return find_near_duplicates(hashes, *more)
+
+    monkeypatch.setattr(gates, "find_near_duplicates", find)
+    world = World([f"country {place}" for place in range(30)])
+    for place in range(30):
+        world.add(place, encode(scene(1), "PNG") + str(place).encode())  # what follows the end of a PNG is not shown
+    world.add(0, scene(2))
+    world.add(0, encode(scene(2), "PNG") + b"again")
+    rows = world.judge(tmp_path, max_entities=30)
+    assert compared == [2]
+    assert [row["num_entities"] for row in rows] == [30] * 30 + [1, 1]
+    assert [row["status"] for row in rows] == ["ok"] * 31 + ["duplicate"]
+    assert rows[-1]["reason"].startswith("0 of 64 bits from")
 
 
 def test_blank_pictures_do_not_make_each_other_generic(tmp_path: Path) -> None:

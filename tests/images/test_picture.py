@@ -1,6 +1,7 @@
 """One picture: upright, RGB over white, measured; every mode with its right colours."""
 
 import io
+import os
 import zlib
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import AvifImagePlugin, Image, ImageCms
 
 from mmkg.images.picture import Facts, Limits, count_colours, decode_picture
 from tests.images.made_pictures import (
@@ -119,6 +120,35 @@ def test_the_transparent_grey_of_sixteen_bits_shows_white() -> None:
     facts, picture = decode(data)
     assert facts.has_alpha
     assert [picture.getpixel((x, 0)) for x in range(2)] == [WHITE, (4, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "transparent", "other"),
+    [
+        (1, 0, 0b0100_0000, 0, WHITE),
+        (2, 0, 0b0110_0000, 1, (170, 170, 170)),
+        (4, 0, 0x56, 5, (102, 102, 102)),
+        (16, 2, 0x123456789ABC_DEF056789ABC, 0x123456789ABC, (0xDE, 0x56, 0x9A)),
+    ],
+)
+def test_a_transparent_colour_of_any_depth_shows_white(
+    bits: int, colour: int, row: int, transparent: int, other: Colour
+) -> None:
+    rows = zlib.compress(b"\0" + row.to_bytes(12 if colour else 1, "big"))
+    extra = png_chunk(b"tRNS", transparent.to_bytes(6 if colour else 2, "big"))
+    facts, picture = decode(png(2, 1, bits=bits, colour=colour, idat=rows, extra=extra))
+    assert facts.has_alpha
+    assert [picture.getpixel((x, 0)) for x in range(2)] == [WHITE, other]
+
+
+def test_a_picture_is_decoded_by_one_thread_however_many_cores_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    decoder = AvifImagePlugin._avif.AvifDecoder
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    data = encode(drawing(1), "AVIF", max_threads=1)
+    monkeypatch.setattr(AvifImagePlugin._avif, "AvifDecoder", lambda *args: (asked.append(args[-1]), decoder(*args))[1])
+    assert decode(data)[0].status == "ok"
+    assert asked == [1]  # each takes address space, of which a process has little
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """robots.txt is asked for once and obeyed; X-Robots-Tag counts where it is about machine learning."""
 
 import threading
+import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from protego import Protego
 
-from mmkg.images.robots import Robots, RobotsFile, find_no_ai, origin_of
+from mmkg.images.robots import PRODUCT, Robots, RobotsFile, find_no_ai, origin_of
 
 
 class Server:
@@ -39,6 +43,43 @@ def test_the_group_of_all_counts_where_we_have_none():
     )
     assert server.check("http://a.example/pictures/x.png") == "robots"
     assert server.check("http://a.example/pictures/free/x.png") == "allowed"
+
+
+def test_a_mark_of_byte_order_hides_no_rule():
+    assert Server(RobotsFile(text="\ufeffUser-agent: *\nDisallow: /")).check("http://a.example/x.png") == "robots"
+
+
+def test_names_of_others_cost_no_memory():
+    others = [*(f"bot{number}" for number in range(1_900)), *("*" * length for length in range(1, 100))]
+    names = "".join(f"User-agent: {name}\n" for name in others)
+    rules = "".join(f"Disallow: /{number}\n" for number in range(2_000))
+    tracemalloc.start()
+    try:
+        assert Server(RobotsFile(text=names + rules)).check("http://a.example/7") == "robots"
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # names times rules would be 4,000,000
+    finally:
+        tracemalloc.stop()
+
+
+_LINES = st.one_of(
+    st.tuples(
+        st.sampled_from(["User-agent: ", "useragent:", "USER AGENT ", "User-agent", "  user-agent : "]),
+        st.sampled_from(["*", "mmkg", "MM*kg", "mm", "m", "**", "*bot", "bot", "mmkgbot", "", "mmkg # ours", "other"]),
+    ).map("".join),
+    st.sampled_from(
+        ["Disallow: /", "Disallow: /a", "Allow: /a", "Crawl-delay: 3", "Sitemap: http://a.example/s", "", "# x", "x"]
+    ),
+)
+
+
+@given(st.lists(_LINES, max_size=12))
+def test_our_rules_are_those_of_the_whole_file(lines):
+    text = "\n".join(lines)
+    whole, server = Protego.parse(text), Server(RobotsFile(text=text))
+    for path in ("/", "/a", "/b"):
+        allowed = whole.can_fetch(f"http://a.example{path}", PRODUCT)
+        assert server.check(f"http://a.example{path}") == ("allowed" if allowed else "robots")
+    assert server.delays.get("http://a.example") == (whole.crawl_delay(PRODUCT) or None)
 
 
 def test_no_file_allows_everything():

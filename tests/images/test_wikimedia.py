@@ -52,6 +52,8 @@ def test_all_addresses_of_a_file_are_one_standard_thumbnail(url: str) -> None:
         ("A.tif", "lossy-page1-330px-A.tif.jpg"),
         ("A.webp", "330px-A.webp.png"),
         ("x" * 170 + ".jpg", "330px-thumbnail.jpg"),  # MediaWiki shortens names of more than 160 bytes
+        ("x" * 170 + ".JPG", "330px-thumbnail.jpg"),  # and writes the ending of those in lower case
+        ("x" * 170 + ".SVG", "330px-thumbnail.svg.png"),
     ],
 )
 def test_a_thumbnail_is_called_as_its_format_asks(name: str, thumbnail: str) -> None:

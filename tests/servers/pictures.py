@@ -133,7 +133,11 @@ def _make_handler(state: _State) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             if self.path == "/robots.txt":
                 robots = state.robots
-                return self._send(robots, b"") if isinstance(robots, int) else self._send(200, robots.encode())
+                if isinstance(robots, int):
+                    return self._send(robots, b"")
+                if robots.startswith("http://"):
+                    return self._send(302, b"", {"Location": robots})
+                return self._send(200, robots.encode())
             if state.delay_seconds:
                 time.sleep(state.delay_seconds)
             match self.path.split("/")[1:]:
@@ -210,7 +214,7 @@ def serve_pictures(folder: Path, *, robots: str | int = 404, delay_seconds: floa
 
     Args:
         folder: where its log is written.
-        robots: the content of robots.txt, or the status it is answered with.
+        robots: the content of robots.txt, or the status it is answered with, or the address that it leads to.
         delay_seconds: before each answer but that.
     """
     spawn = multiprocessing.get_context("spawn")
