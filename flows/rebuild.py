@@ -95,6 +95,7 @@ def rebuild(
     config = read_config(Path(config_path), settings)
     course = hooks.begin(UUID(flow_run.id), config)
     try:
+        pipeline.check_picture_files(config)
         with pipeline.lock_graph(config, holder=f"flow run {flow_run.name}"), keep_engine(config.graph.folder):
             dumps = pipeline.list_dumps(config, _fetch(config))
             with open_machines(runner, dask_address, dask_workers) as machines:

@@ -17,10 +17,16 @@ def test_the_page_of_capabilities_is_fresh():
 
 def test_every_command_that_a_page_shows_exists():
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for group in app.registered_groups:
+        commands = group.typer_instance.registered_commands
+        known |= {f"{group.name} {command.name or command.callback.__name__}" for command in commands}
+    groups = "|".join(group.name for group in app.registered_groups)
     shown = set()
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "mmkb" / "README.md"):
-        shown |= set(re.findall(r"^(?:\$ )?mmkg ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-    assert shown
+    pages = ("README.md", "CONTRIBUTING.md", "examples/mmkb/README.md", "docs/pictures.md")
+    for page in pages:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        shown |= set(re.findall(rf"^(?:\$ )?mmkg ((?:{groups}) [a-z]+|[a-z]+)", text, re.MULTILINE))
+    assert "images status" in shown
     assert shown <= known
 
 

@@ -1,5 +1,6 @@
 """Whole builds of a small graph with pictures: what is made, what is redone, what a kill costs, what is found."""
 
+import html
 import json
 import os
 import signal
@@ -65,6 +66,18 @@ def test_the_same_build_again_does_nothing(config_path):
     again = build(config_path)
     assert again.unchanged
     assert redone(again) == []
+    assert again.version == first.version
+
+
+def test_a_rebuild_opens_no_model_whatever_lies_in_the_working_directory(config_path, tmp_path, monkeypatch):
+    def open_model(config: object) -> None:
+        raise AssertionError("a model was opened")
+
+    first = build(config_path)
+    monkeypatch.setattr("mmkg.embeddings.remembered._open", open_model)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("of no interest")
+    again = build(config_path)
     assert again.version == first.version
 
 
@@ -198,6 +211,69 @@ def test_commands_show_count_draw_and_find_pictures(config_path, tmp_path):
     query = config_path.parent / "flags" / "Germany.png"
     assert "Germany" in run("search", folder, query, "-k", "1", "--draw", tmp_path / "found.png").splitlines()[1]
     assert (tmp_path / "found.png").exists()
+
+
+EVERY_GATE = """
+[images]
+url_lists = ["urls.tsv"]
+
+[images.gates]
+placeholders = ["missing.png"]
+max_entities = 1
+keep = 1
+max_hash_distance = 2
+"""
+
+
+def write_graph_for_every_gate(folder: Path) -> Path:
+    """The pictured graph with a picture for each gate, one that is none, and an address that nobody may ask."""
+    config = write_pictured_graph(folder)
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("[[images.folders]]", EVERY_GATE + "[[images.folders]]", 1), encoding="utf-8")
+    flags = folder / "flags"
+    drawn = {name: Image.effect_noise(size, 90) for name, size in (("tiny", (20, 20)), ("long", (800, 50)))}
+    drawn["blank"] = Image.new("RGB", (64, 64), "#123456")
+    for name, picture in drawn.items():
+        picture.save(flags / f"{name}.png")
+    draw_stripes(folder / "missing.png", ("gray", "white", "black", "gray"))
+    draw_stripes(flags / "placeholder.png", ("gray", "white", "black", "gray"), side_px=120)
+    draw_stripes(flags / "twin.png", COLOURS["France"], side_px=200)
+    draw_stripes(flags / "other.png", ("gold", "black"))
+    draw_stripes(flags / "shared.png", ("green", "white", "green", "black", "green"))
+    (flags / "none.png").write_bytes(b"no picture at all")
+    with (folder / "flags.tsv").open("a", encoding="utf-8") as mapping:
+        for name in (*drawn, "placeholder", "twin", "other", "shared", "none"):
+            mapping.write(f"{name}.png\t/m/0f8l9c\n")
+        mapping.write("shared.png\t/m/0345h\ngone.png\t/m/0345h\n")
+    (folder / "urls.tsv").write_text("m.0f8l9c\thttp://127.0.0.1/x.png\n", encoding="utf-8")
+    return config
+
+
+GATES = ("too_small", "too_long", "blank", "placeholder", "generic", "duplicate", "not_best")
+
+
+def test_the_report_shows_a_sample_of_every_gate_with_its_reason(tmp_path):
+    config = write_graph_for_every_gate(tmp_path)
+    contact = "fetch.contact=me@example.org"
+    for gates, settings in (
+        (GATES, ()),
+        (("margin",), ("images.gates.min_margin=2",)),  # no cosine is larger than another by so much
+        (("licence",), ("images.gates.training_licences_only=true", "images.folders.0.licence=all rights reserved")),
+    ):
+        folder, page = build(config, contact, *settings).folder, tmp_path / "page.html"
+        run("images", "report", folder, "--output", page)
+        text = page.read_text(encoding="utf-8")
+        with open_build(folder) as opened:
+            rows = opened.images.to_table(columns=["status", "reason"]).to_pylist()
+        assert {*gates, "not_a_picture", "private_address"} <= {row["status"] for row in rows}
+        for gate in gates:
+            reasons = {html.escape(row["reason"]) for row in rows if row["status"] == gate}
+            samples = text.partition(f"<h2>{gate}</h2>")[2].partition("<h2>")[0]
+            assert samples.count("<img") == samples.count("<figure>") > 0
+            assert any(reason in samples for reason in reasons)
+    counted = run("images", "status", folder)
+    assert "127.0.0.1 is not of the public internet" in counted  # an address of which nothing came
+    assert "no such picture in flags" in counted  # why the row of gone.png made no candidate
 
 
 def test_retry_asks_again_and_the_next_build_takes_what_came(config_path):

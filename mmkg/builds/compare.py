@@ -15,6 +15,7 @@ from mmkg.config import GraphConfig
 from mmkg.engine import open_engine
 from mmkg.graph.workspace import Workspace
 
+_TABLES = ("entities", "relations", "attributes", "triples", "literals", "pictures")
 _TRIPLE = ("head_index", "relation_index", "tail_index")
 _LITERAL = ("entity_index", "attribute_index", "text", "datatype", "language")
 
@@ -68,7 +69,7 @@ class Difference:
 
     old_version: str
     new_version: str
-    tables: Mapping[str, Change]  # entities, relations, attributes, triples, literals
+    tables: Mapping[str, Change]  # entities, relations, attributes, triples, literals; pictures where there are any
     relations: tuple[RelationChange, ...]  # every relation and attribute that either version has, biggest movers first
     sources: tuple[SourceChange, ...]
     examples: tuple[ExampleTriple, ...]
@@ -130,6 +131,8 @@ class _Comparison:
         tables = {"entities": self._match_ids("entities", "entity_index", "entity_id")}
         tables["relations"] = self._match_ids("relations", "relation_index", "relation_id")
         tables["attributes"] = self._match_ids("attributes", "attribute_index", "attribute_id")
+        if any(build.has_pictures for build in self._builds.values()):
+            tables["pictures"] = self._match_pictures()
         relations, sources = [], []
         for table, key, kind, names in (
             ("triples", _TRIPLE, "relation", "relations"),
@@ -143,7 +146,7 @@ class _Comparison:
         return Difference(
             old_version=self._builds["old"].manifest.version,
             new_version=self._builds["new"].manifest.version,
-            tables={name: tables[name] for name in ("entities", "relations", "attributes", "triples", "literals")},
+            tables={name: tables[name] for name in _TABLES if name in tables},
             relations=tuple(sorted(relations, key=lambda r: (-r.added - r.removed, r.kind, r.relation_id))),
             sources=tuple(sources),
             examples=(*self._examples("added"), *self._examples("removed")) if self._num_examples else (),
@@ -161,6 +164,21 @@ class _Comparison:
         same = self._workspace.keep(f"same_{table}", old.join(now, column).select(index, "now"))
         before, after, kept = (self._workspace.count(rows) for rows in (old, new, same))
         return Change(added=after - kept, removed=before - kept, kept=kept)
+
+    def _match_pictures(self) -> Change:
+        """Pictures that were kept, each once for each entity that has it."""
+        shown = {which: self._kept_pictures(which) for which, build in self._builds.items() if build.has_pictures}
+        counts = {which: self._workspace.count(rows) for which, rows in shown.items()}
+        kept = 0
+        if len(shown) == len(self._builds):
+            same = self._workspace.table("same_entities")
+            moved = shown["old"].join(same, "entity_index").select("sha256", entity_index="now")
+            kept = self._workspace.count(moved.join(shown["new"], ["entity_index", "sha256"]))
+        return Change(added=counts.get("new", 0) - kept, removed=counts.get("old", 0) - kept, kept=kept)
+
+    def _kept_pictures(self, which: str) -> Any:
+        rows = self._table(which, "images")
+        return rows.filter(rows["status"] == "ok").select("entity_index", "sha256").distinct()
 
     def _translate(self, table: str) -> Any:
         """The old version's rows with their indices, and `new_…`: what these are in the new one, null if gone."""

@@ -8,7 +8,7 @@ import base64
 import dataclasses
 import html
 import io
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class PictureSummary:
     statuses: Mapping[str, int]  # commonest first
     origins: Mapping[str, Mapping[str, int]]  # origin → status → rows
     unmatched: Mapping[str, int]  # reason → pictures and statements that belong to no entity
+    examples: Mapping[str, Mapping[str, str]]  # origin → status → the reason of one of these candidates
+    unmatched_examples: Mapping[str, str]  # reason → one of them, and why in words
     licences: Mapping[str, int]  # of the kept ones; "" where nobody says
 
 
@@ -60,7 +62,14 @@ def summarise_pictures(build: Build) -> PictureSummary:
         ShardError: the build was made without pictures.
     """
     rows = build.images.to_table(columns=list(_COLUMNS))
-    statuses, origins = rows["status"].to_pylist(), rows["origin"].to_pylist()
+    unmatched = build.image_unmatched.to_table(columns=["reason", "place", "detail"]).to_pylist()
+    statuses, origins, reasons = (rows[name].to_pylist() for name in ("status", "origin", "reason"))
+    examples: dict[str, dict[str, str]] = {}
+    for origin, status, reason in zip(origins, statuses, reasons, strict=True):
+        examples.setdefault(origin, {}).setdefault(status, reason)
+    unmatched_examples: dict[str, str] = {}
+    for row in unmatched:
+        unmatched_examples.setdefault(row["reason"], f"{row['place']}: {row['detail']}")
     kept = rows.filter(_is(rows, "ok"))
     by_origin = {
         origin: _count(status for status, other in zip(statuses, origins, strict=True) if other == origin)
@@ -72,7 +81,9 @@ def summarise_pictures(build: Build) -> PictureSummary:
         entities=pc.count_distinct(kept["entity_index"]).as_py(),
         statuses=_count(statuses),
         origins=by_origin,
-        unmatched=_count(build.image_unmatched.to_table(columns=["reason"])["reason"].to_pylist()),
+        unmatched=_count(row["reason"] for row in unmatched),
+        examples=examples,
+        unmatched_examples=unmatched_examples,
         licences=_count(licence or "" for licence in kept["licence"].to_pylist()),
     )
 
@@ -153,9 +164,9 @@ def write_picture_report(build: Build, target: Path) -> PictureSummary:
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>",
         f"<h1>{title}</h1>",
         f"<p>{summary.candidates:,} candidates, {summary.kept:,} pictures kept, of {summary.entities:,} entities.</p>",
-        _table("What became of them", summary.statuses),
-        _table("Found, but of no entity", summary.unmatched),
-        _table("Licences of the kept ones", {name or "not said": n for name, n in summary.licences.items()}),
+        _table("What became of them", summary.statuses, dict(ChainMap(*map(dict, summary.examples.values())))),
+        _table("Found, but of no entity", summary.unmatched, summary.unmatched_examples),
+        _table("Licences of the kept ones", {name or "not said": n for name, n in summary.licences.items()}, {}),
     ]
     for name, figure in draw_picture_charts(build).items():
         parts.append(f"<img class='plot' alt='{html.escape(name)}' src='{_data_uri(to_png(figure), 'png')}'>")
@@ -164,10 +175,14 @@ def write_picture_report(build: Build, target: Path) -> PictureSummary:
     return summary
 
 
-def _table(title: str, counts: Mapping[str, int]) -> str:
+def _table(title: str, counts: Mapping[str, int], examples: Mapping[str, str]) -> str:
+    """Counts by name, each with an example of what is counted, if there are examples."""
     if not counts:
         return ""
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td class='n'>{n:,}</td></tr>" for name, n in counts.items())
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td class='n'>{n:,}</td><td>{html.escape(examples.get(name, ''))}</td></tr>"
+        for name, n in counts.items()
+    )
     return f"<h2>{html.escape(title)}</h2><table>{rows}</table>"
 
 
@@ -176,8 +191,7 @@ def _samples(build: Build, status: str) -> str:
     condition = (pc.field("status") == status) & pc.field("sha256").is_valid()
     rows = build.images.to_table(columns=list(_COLUMNS), filter=condition).sort_by([("sha256", "ascending")])
     rows = rows.slice(0, _SAMPLES).to_pylist()
-    there = {row["sha256"] for row in _decoded(build, [row["sha256"] for row in rows])}
-    content = read_pictures(build, sorted(there))
+    content = read_pictures(build, _decoded(build, [row["sha256"] for row in rows]))
     figures = []
     for row in rows:
         if row["sha256"] in content:
@@ -188,9 +202,11 @@ def _samples(build: Build, status: str) -> str:
     return f"<h2>{html.escape(status)}</h2>{''.join(figures)}" if figures else ""
 
 
-def _decoded(build: Build, sha256s: Sequence[str]) -> list[dict[str, Any]]:
-    condition = pc.field("sha256").isin(sha256s) & (pc.field("status") == "ok")
-    found: list[dict[str, Any]] = build.pictures.to_table(columns=["sha256"], filter=condition).to_pylist()
+def _decoded(build: Build, sha256s: Sequence[str]) -> list[str]:
+    """Those of some pictures that can be looked at."""
+    wanted = pc.field("sha256").isin(pa.array(sha256s, pa.string()))
+    rows = build.pictures.to_table(columns=["sha256"], filter=wanted & (pc.field("status") == "ok"))
+    found: list[str] = rows["sha256"].to_pylist()
     return found
 
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import matplotlib
+import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
@@ -46,7 +46,8 @@ def pictures_of(build: Build, entities: Iterable[Entity], *, rejected: bool = Fa
     """
     if not build.has_pictures:
         return []
-    condition = pc.field("entity_index").isin([entity.entity_index for entity in entities])
+    indices = pa.array([entity.entity_index for entity in entities], pa.int64())
+    condition = pc.field("entity_index").isin(indices)
     if not rejected:
         condition &= pc.field("status") == "ok"
     names = [field.name for field in dataclasses.fields(EntityPicture)]
@@ -82,6 +83,8 @@ def draw_sheet(pictures: Sequence[tuple[str, bytes]], target: Path) -> None:
         pictures: caption and bytes of each, in the order in which they are drawn, six in a row.
         target: gets its name when it is whole.
     """
+    import matplotlib  # half a second, for a font that is the same on every machine
+
     columns = max(1, min(_COLUMNS, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
     step_x, step_y = _CELL_PX + _GAP_PX, _CELL_PX + _CAPTION_PX + _GAP_PX

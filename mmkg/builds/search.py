@@ -70,9 +70,11 @@ def search(
         Pictures that were kept, and to words also entities by their texts; none of what the embedder has no vectors of.
 
     Raises:
-        EmbeddingError: the build has no vectors, or the embedder that made them cannot be had.
+        EmbeddingError: the build has no vectors, or the embedder that made them cannot be had, or the query is empty.
         ImageError: the file is no picture that can be decoded.
     """
+    if isinstance(query, str) and not query.strip():
+        raise EmbeddingError("nothing to search for: expected words, or the path of a picture")
     embedder = _embedder_of(build)
     asked = embedder.embed_texts([query]) if isinstance(query, str) else _embed_picture(build, embedder, query)
     allowed = None if entity_ids is None else set(_indices_of(build, entity_ids))

@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, cell_text, console, print_json, print_table
+from mmkg.cli.output import (
+    BuildArgument,
+    JsonOption,
+    VersionOption,
+    cell_text,
+    check_output,
+    console,
+    print_json,
+    print_table,
+)
 from mmkg.errors import ConfigError, NotFound, unknown_name
 
 EntityArgument = Annotated[str, typer.Argument(metavar="ENTITY", help="Its id, a merged id, or its label.")]
@@ -65,6 +74,8 @@ def query(
         raise ConfigError(unknown_name("format", form, writers))
     if form == "parquet" and output is None:
         raise ConfigError("--format parquet needs --output FILE")
+    if output is not None:
+        check_output(output)
     text = sys.stdin.read() if cypher == "-" else cypher
     parameters = _parameters(param or [])
     if version is None:
@@ -123,6 +134,8 @@ def show(
     from mmkg.builds import make_card, open_build
     from mmkg.builds.pictures import draw_sheet, read_pictures
 
+    if pictures is not None:
+        check_output(pictures, ".png")
     with open_build(build, version) as opened:
         card = make_card(opened, opened.get_entity(entity))
         if pictures is not None:
@@ -218,6 +231,8 @@ def subgraph(
     from mmkg.builds import open_build
     from mmkg.subgraphs import draw_subgraph
 
+    if picture is not None:
+        check_output(picture, ".png", ".svg")
     with open_build(build, version) as opened:
         cut = opened.subgraph(
             entities, hops, relations=relation, direction=direction, max_neighbours=max_neighbours, max_nodes=max_nodes

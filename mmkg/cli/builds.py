@@ -1,6 +1,7 @@
 """Commands that make and compare builds: init, build, status, diff, rollback, export."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,20 @@ paths = ["dumps/*.nt.gz"]      # files, folders or globs; gzip, bzip2, zstd and 
 [store]
 uri = "embedded"               # or a Neo4j server such as neo4j://localhost:7687; its password is in $NEO4J_PASSWORD
 
+# [images]                     # pictures of entities; docs/pictures.md
+# from_graph = true            # those that the graph states by foaf:depiction, dbo:thumbnail, schema:image
+# [[images.folders]]           # those of a folder of this machine
+# path = "pictures"
+# mapping = "pictures.tsv"     # a line of column names, file<tab>entity, then one line a picture
+
+# [fetch]
+# contact = "you@example.org"  # in the User-Agent: without it no server is asked
+
+# [embeddings]                 # vectors of texts and pictures, for `mmkg search`
+# kind = "clip"
+# model = "ViT-B-32"           # any model of open_clip
+# pretrained = "laion2b_s34b_b79k"
+
 # [checks]                     # what stops a bad build from being served; docs/checks.md explains each
 # max_reject_share = 0.01
 # max_triples_lost = 0.1
@@ -87,13 +102,17 @@ def init(
             raise ConfigError(f"{config}: is there already. Choose another folder, or edit it.")
         (folder / "dumps").mkdir(parents=True, exist_ok=True)
         config.write_text(_OWN_CONFIG.format(name=folder.resolve().name), encoding="utf-8")
-    print(f"wrote {config}\nnext: mmkg build {config}")
+    print(f"wrote {config}\nnext: mmkg build {shlex.quote(str(config))}")
 
 
 def build(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML file of the graph.")],
     until: Annotated[
-        str, typer.Option(help="Stop after this stage: read, graph, splits, findings, adjacency or store.")
+        str,
+        typer.Option(
+            help="Stop after this stage: read, graph, splits, findings, adjacency, candidates, pictures, vectors, "
+            "images or store."
+        ),
     ] = "store",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. graph.workers=2.")

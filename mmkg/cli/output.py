@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from mmkg.errors import ConfigError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 BuildArgument = Annotated[
@@ -22,6 +25,28 @@ _DUMP_COLUMNS = ("dump", "lines", "triples", "qualifiers", "rejects", "comments"
 
 # Piped output is not folded: a program or a log reads it.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
+
+
+def check_output(path: Path, *endings: str) -> None:
+    """Check, before any work is done, that a file can be written.
+
+    Args:
+        path: of the file.
+        endings: such as ``.png``, one of which it must have; any unless given.
+
+    Raises:
+        ConfigError: it cannot be written, or ends otherwise.
+    """
+    if endings and path.suffix.lower() not in endings:
+        example = f"{path.stem}{endings[0]}"
+        raise ConfigError(f"{path}: expected a file that ends in {' or '.join(endings)}, such as {example}")
+    if path.is_dir():
+        example = f"{path / 'out'}{endings[0] if endings else ''}"
+        raise ConfigError(f"{path}: is a folder. Expected a file, such as {example}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}. Make it first, or choose another.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{path}: may not be written by this user. Choose another place.")
 
 
 def print_json(value: object) -> None:

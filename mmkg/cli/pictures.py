@@ -1,11 +1,12 @@
 """Commands about pictures: what became of them, asking again, a page to look at."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, print_json, print_table
+from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, check_output, print_json, print_table
 
 images = typer.Typer(no_args_is_help=True, help="Pictures of entities: what became of them, asking again, a page.")
 
@@ -29,10 +30,15 @@ def status(build: BuildArgument, version: VersionOption = None, as_json: JsonOpt
     if as_json:
         print_json(vars(summary))
         return
-    rows = [[origin, name, count] for origin, names in summary.origins.items() for name, count in names.items()]
-    print_table(["found by", "status", "candidates"], rows)
+    rows = [
+        [origin, name, count, summary.examples[origin][name]]
+        for origin, names in summary.origins.items()
+        for name, count in names.items()
+    ]
+    print_table(["found by", "status", "candidates", "such as"], rows)
     if summary.unmatched:
-        print_table(["of no entity, because", "pictures"], [list(item) for item in summary.unmatched.items()])
+        unmatched = [[name, count, summary.unmatched_examples[name]] for name, count in summary.unmatched.items()]
+        print_table(["of no entity, because", "pictures", "such as"], unmatched)
     print_table(["licence", "pictures kept"], [[name or "not said", n] for name, n in summary.licences.items()])
     print(f"{summary.kept:,} pictures kept, of {summary.entities:,} entities; {summary.candidates:,} candidates")
 
@@ -83,7 +89,7 @@ def retry(
         print_json(vars(report))
         return
     print_table(["status", "addresses"], [[name, count] for name, count in report.statuses.items()])
-    print(f"next: mmkg build {config}")
+    print(f"next: mmkg build {shlex.quote(str(config))}")
 
 
 @images.command()
@@ -99,6 +105,7 @@ def report(
     from mmkg.builds import open_build
     from mmkg.builds.picture_report import write_picture_report
 
+    check_output(output, ".html", ".htm")
     with open_build(build, version) as opened:
         summary = write_picture_report(opened, output)
     print(f"{summary.kept:,} of {summary.candidates:,} candidates kept; the page is {output}")

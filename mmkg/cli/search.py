@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, print_json, print_table
-from mmkg.errors import ConfigError
+from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, check_output, print_json, print_table
+from mmkg.errors import ConfigError, NotFound
 
 
 def register(app: typer.Typer) -> None:
@@ -37,12 +37,14 @@ def search(
     from mmkg.builds.pictures import draw_sheet, read_pictures
     from mmkg.builds.search import search as find
 
+    asked = _read_query(query)
+    if draw is not None:
+        check_output(draw, ".png")
     with open_build(build, version) as opened:
         allowed = None if where is None else opened.query(where).column(0).to_pylist()
         if allowed is not None and not all(isinstance(entity_id, str) for entity_id in allowed):
             raise ConfigError("--where: expected a query whose first column is entity_id, such as RETURN e.entity_id")
-        picture = Path(query)
-        found = find(opened, picture if _is_file(picture) else query, k=k, entity_ids=allowed, index=index)
+        found = find(opened, asked, k=k, entity_ids=allowed, index=index)
         if draw is not None:
             seen = [(f"{hit.score:.3f} {', '.join(hit.labels)}", hit.sha256) for hit in found.pictures if hit.sha256]
             content = read_pictures(opened, [sha256 for _, sha256 in seen])
@@ -65,9 +67,20 @@ def search(
         print(f"drew {draw}")
 
 
-def _is_file(path: Path) -> bool:
-    """Whether words name a file; words that are too long for a name do not."""
+def _read_query(query: str) -> str | Path:
+    """The file that a query names, else its words.
+
+    Raises:
+        NotFound: it can only be the name of a picture, and there is no such file.
+    """
+    from mmkg.images.folders import PICTURE_ENDINGS
+
+    path = Path(query)
     try:
-        return path.is_file()
-    except OSError:
-        return False
+        if path.is_file():
+            return path
+    except OSError:  # words that are too long for a name
+        return query
+    if path.suffix.lower() in PICTURE_ENDINGS:
+        raise NotFound(f"{query}: no such file. Expected words, or the path of a picture.")
+    return query

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from mmkg.config.file import Config
 from mmkg.errors import ConfigError
 
+_BUNDLED_MODELS = {"atlas", "minilm"}  # names of [embeddings], never folders
 _CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
 
@@ -108,8 +109,22 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
     gates = pictures.gates.model_copy(update={"placeholders": tuple(map(absolute, pictures.gates.placeholders))})
     lists = tuple(map(absolute, pictures.url_lists))
     images = pictures.model_copy(update={"folders": folders, "gates": gates, "url_lists": lists})
+
+    def absolute_if_there(name: str) -> str:  # a model is a name or a path
+        path = folder / name
+        return str(path) if name and name not in _BUNDLED_MODELS and path.exists() else name
+
+    model, pretrained = (absolute_if_there(name) for name in (config.embeddings.model, config.embeddings.pretrained))
+    embeddings = config.embeddings.model_copy(update={"model": model, "pretrained": pretrained})
     return config.model_copy(
-        update={"graph": graph, "sources": sources, "links": links, "checks": checks, "images": images}
+        update={
+            "graph": graph,
+            "sources": sources,
+            "links": links,
+            "checks": checks,
+            "images": images,
+            "embeddings": embeddings,
+        }
     )
 
 

@@ -10,7 +10,7 @@ orchestrator. Each function takes paths and finished stages and returns a finish
 from mmkg.builds.publishing import BuildReport
 from mmkg.pipeline.dumps import Dump, StepProgress, fetch, list_dumps, read
 from mmkg.pipeline.graph import index, load, merge, split, validate
-from mmkg.pipeline.pictures import collect, decode, discover, embed, judge, open_library
+from mmkg.pipeline.pictures import check_picture_files, collect, decode, discover, embed, judge, open_library
 from mmkg.pipeline.run import STAGES, build, lock_graph, publish, retry_pictures
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Dump",
     "StepProgress",
     "build",
+    "check_picture_files",
     "collect",
     "decode",
     "discover",

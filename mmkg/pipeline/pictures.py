@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ from mmkg.config import Config
 from mmkg.embeddings import encode_pictures, encode_texts, open_vectors, vector_archive, write_vectors
 from mmkg.embeddings.remembered import RememberedEmbedder
 from mmkg.embeddings.texts import entity_texts, find_texts
-from mmkg.images.collect import CollectReport
-from mmkg.images.collect import collect as collect_pictures
+from mmkg.errors import ConfigError
 from mmkg.images.decode import DECODER_VERSION, Decoder, decode_part
 from mmkg.images.discover import DISCOVER_VERSION, discovery_inputs
 from mmkg.images.discover import discover as discover_candidates
@@ -37,6 +36,9 @@ from mmkg.pipeline.dumps import Dump, StepProgress
 from mmkg.shards import Stage, StageResult, digest, file_sha256, open_table, run_stage
 from mmkg.tables import PICTURES
 
+if TYPE_CHECKING:
+    from mmkg.images.collect import CollectReport
+
 _VECTORS_VERSION = 1  # of how a build's vectors are put together
 _DISCOVER_SETTINGS = {"from_graph", "predicates", "wikimedia_width_px", "types", "not_visual_types", "max_per_entity"}
 _DECODE_SETTINGS = {"max_pixels", "max_frames", "max_seconds", "memory_mb", "shorter_side_px"}
@@ -46,6 +48,35 @@ _RESOLVED = ("url", "status", "kind", "detail", "sha256", "licence", "author", "
 def open_library(config: Config) -> PictureLibrary:
     """What was fetched for the graph, in all builds so far."""
     return PictureLibrary(config.graph.folder / PICTURES_FOLDER)
+
+
+def check_picture_files(config: Config) -> None:
+    """Check that what [images] names is there, before hours of work depend on it.
+
+    Raises:
+        ConfigError: a list, a folder, a mapping or a placeholder is not there.
+    """
+    images = config.images
+    named = [("images.url_lists", path) for path in images.url_lists]
+    named += [("images.folders: mapping", folder.mapping) for folder in images.folders if folder.mapping]
+    named += [("images.gates.placeholders", path) for path in images.gates.placeholders]
+    for key, path in named:
+        if not Path(path).is_file():
+            raise ConfigError(f"{key}: {path}: no such file. Paths in a config are relative to the config file.")
+    for folder in images.folders:
+        if not Path(folder.path).is_dir():
+            raise ConfigError(
+                f"images.folders: {folder.path}: no such folder. Paths in a config are relative to the config file."
+            )
+
+
+def check_embedder(config: Config) -> None:
+    """Check that the embedder of [embeddings] can be had; loads it where it was never opened here before.
+
+    Raises:
+        EmbeddingError: it cannot.
+    """
+    _ = _embedder(config).identity
 
 
 def discover(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult], graph: StageResult) -> StageResult:
@@ -67,7 +98,7 @@ def discover(config: Config, dumps: Sequence[Dump], reads: Sequence[StageResult]
 
 def collect(
     config: Config, candidates: StageResult, *, retry: Retry = "", progress: StepProgress | None = None
-) -> CollectReport:
+) -> "CollectReport":
     """Bring what the candidates name into the library, as far as it is not there; every attempt is a row of its ledger.
 
     Args:
@@ -79,6 +110,8 @@ def collect(
     Raises:
         FetchError: something of the web is to be fetched, and there is no contact.
     """
+    from mmkg.images.collect import collect as collect_pictures  # brings an HTTP client
+
     rows = open_table(candidates.folder, "image_candidates").to_table()
     return collect_pictures(
         config.images, config.fetch.contact, rows, open_library(config), retry=retry, progress=progress

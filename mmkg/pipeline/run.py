@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmkg.builds import publishing
 from mmkg.builds.lock import hold_graph
@@ -10,12 +11,22 @@ from mmkg.builds.publishing import BuildReport
 from mmkg.config import Config
 from mmkg.engine import keep_engine
 from mmkg.errors import ConfigError
-from mmkg.images.collect import CollectReport
 from mmkg.images.library import Retry
 from mmkg.pipeline.dumps import Dump, Progress, StepProgress, fetch, list_dumps, read
 from mmkg.pipeline.graph import index, load, merge, split, validate
-from mmkg.pipeline.pictures import collect, decode, discover, embed, judge
+from mmkg.pipeline.pictures import (
+    check_embedder,
+    check_picture_files,
+    collect,
+    decode,
+    discover,
+    embed,
+    judge,
+)
 from mmkg.shards import Stage, StageResult
+
+if TYPE_CHECKING:
+    from mmkg.images.collect import CollectReport
 
 STAGES = (
     "read",
@@ -101,7 +112,7 @@ def build(
         return publish(config, dumps, results, accept=accept, force=force, progress=step_progress)
 
 
-def retry_pictures(config: Config, *, retry: Retry, progress: StepProgress | None = None) -> CollectReport:
+def retry_pictures(config: Config, *, retry: Retry, progress: StepProgress | None = None) -> "CollectReport":
     """Ask again for pictures that did not come; the next build takes what has come.
 
     Args:
@@ -113,7 +124,10 @@ def retry_pictures(config: Config, *, retry: Retry, progress: StepProgress | Non
         ConfigError: the config names no pictures.
     """
     if not config.images.is_asked_for:
-        raise ConfigError(f"{config.graph.name}: the config names no pictures. See [images] in docs/pictures.md.")
+        raise ConfigError(
+            f"{config.graph.name}: the config names no pictures. Set from_graph, url_lists or folders in "
+            "[images]: docs/pictures.md."
+        )
     with lock_graph(config), keep_engine(config.graph.folder):
         _, results = _run_stages(config, "candidates", None, progress)
         return collect(config, results[-1], retry=retry, progress=progress)
@@ -126,6 +140,7 @@ def _run_stages(
     step_progress: StepProgress | None,
 ) -> tuple[list[Dump], list[StageResult]]:
     """All stages up to one of them, in the order in which `publish` wants them, and what was read."""
+    check_picture_files(config)
     dumps = list_dumps(config, [fetch(config, section, step_progress) for section in config.sources])
     reads = [read(config, dump, progress(dump) if progress else None) for dump in dumps]
     if until == STAGES[0]:
@@ -156,6 +171,8 @@ def _after_graph(
     candidates, decoded, vectors, images = None, list[StageResult](), None, None
     if config.images.is_asked_for and is_wanted("candidates"):
         yield (candidates := discover(config, dumps, reads, graph))
+    if config.embeddings.kind and is_wanted("vectors"):
+        check_embedder(config)  # a wrong name is told before hours of fetching
     if candidates and is_wanted("pictures"):
         collect(config, candidates, progress=progress)
         yield from (decoded := decode(config, candidates, progress))
