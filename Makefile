@@ -9,7 +9,7 @@ demo: setup  ## build, ask, cut, train and report on the bundled atlas, offline
 	$(BIN)/mmkg demo --folder demo
 
 test: setup  ## all tests; those marked `shared` skip where ../shared/data is missing
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal  # as many workers as cores: a thread each
 
 lint: setup  ## style, types, floors
 	$(BIN)/ruff check .

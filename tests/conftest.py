@@ -1,6 +1,8 @@
 """What all tests share: where the real data lies, and how property tests run."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,12 @@ def shared_data(request: pytest.FixtureRequest) -> Path:
     if missing := _missing_shared_data():
         pytest.fail(f"{missing}; and the test that asks for it is not marked `shared`")
     return _SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _log_levels_are_put_back() -> Iterator[None]:
+    """The command line sets how much is logged; a test that runs it must not decide that for the next one."""
+    levels = {name: logging.getLogger(name).level for name in ("mmkg", "mmkg.training")}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)

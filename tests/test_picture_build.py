@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mmkg import open_build, pipeline
+from mmkg.builds.compare import Change, find_differences
 from mmkg.builds.pictures import pictures_of, read_pictures
 from mmkg.builds.retention import find_garbage, remove_garbage
 from mmkg.builds.search import search
@@ -22,7 +23,7 @@ from mmkg.builds.versions import read_build_manifest
 from mmkg.cli import app
 from mmkg.config import read_config
 from mmkg.embeddings.vectors import open_vectors
-from mmkg.errors import ConfigError, EmbeddingError, ImageError, ShardError
+from mmkg.errors import ConfigError, EmbeddingError, ImageError, MmkgError, ShardError
 from mmkg.shards import check_shards
 from tests.graph_config import COLOURS, DBPEDIA, FREEBASE, draw_stripes, write_pictured_graph, write_small_graph
 
@@ -81,6 +82,42 @@ def test_a_rebuild_opens_no_model_whatever_lies_in_the_working_directory(config_
     assert again.version == first.version
 
 
+@pytest.mark.parametrize(
+    ("there", "named"),
+    [
+        ('mapping = "flags.tsv"', 'mapping = "none.tsv"'),
+        ('path = "flags"', 'path = "none"'),
+        ("[[images.folders]]", '[images]\nurl_lists = ["none"]\n[[images.folders]]'),
+        ("[[images.folders]]", '[images.gates]\nplaceholders = ["none"]\n[[images.folders]]'),
+    ],
+)
+def test_what_the_config_names_and_is_not_there_is_told_before_any_work(config_path, there, named):
+    text = config_path.read_text(encoding="utf-8")
+    config_path.write_text(text.replace(there, named, 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"none.*: no such f.*relative to the config file"):
+        build(config_path)
+    assert not list(config_path.parent.glob("builds/small/stages/*"))
+
+
+def test_a_wrong_model_is_told_before_anything_is_fetched(config_path):
+    with pytest.raises(EmbeddingError, match="ViT-B-99"):
+        build(config_path, "embeddings.kind=clip", "embeddings.model=ViT-B-99")
+    assert not list(config_path.parent.glob("builds/small/pictures/*/*"))
+
+
+def test_a_model_in_a_folder_is_found_from_any_working_directory(config_path, tmp_path, monkeypatch):
+    (config_path.parent / "my-clip").mkdir()
+    (config_path.parent / "weights.pt").touch()
+    settings = ["embeddings.kind=clip", "embeddings.model=my-clip", "embeddings.pretrained=weights.pt"]
+    read = read_config(config_path, settings).embeddings
+    assert (Path(read.model), Path(read.pretrained)) == (
+        config_path.parent / "my-clip",
+        config_path.parent / "weights.pt",
+    )
+    (config_path.parent / "atlas").mkdir()  # of the same name as the model that mmkg brings
+    assert read_config(config_path, ["embeddings.kind=clip", "embeddings.model=atlas"]).embeddings.model == "atlas"
+
+
 def test_one_more_picture_is_the_only_one_that_is_decoded_and_embedded(config_path):
     build(config_path)
     draw_stripes(config_path.parent / "flags" / "Berlin.png", ("white", "red"))
@@ -103,6 +140,19 @@ def test_another_gate_decodes_and_embeds_nothing(config_path):
     with open_build(second.folder) as opened:
         assert set(opened.images.to_table()["status"].to_pylist()) == {"too_small"}
         assert opened.query("MATCH (i:Image) RETURN count(*) AS n").to_pylist() == [{"n": 0}]
+
+
+def test_the_difference_of_two_versions_counts_the_pictures_that_came_and_went(config_path):
+    without = build(write_small_graph(config_path.parent / "without"))
+    first = build(config_path)
+    draw_stripes(config_path.parent / "flags" / "Paris.png", ("green", "yellow"))
+    second = build(config_path)
+    with open_build(without.folder) as none, open_build(first.folder) as old, open_build(second.folder) as new:
+        assert find_differences(old, new).tables["pictures"] == Change(added=1, removed=1, kept=2)
+        assert find_differences(old, new).summary().endswith("pictures +1 −1")
+        assert find_differences(none, old).tables["pictures"] == Change(added=3, removed=0, kept=0)
+        assert find_differences(old, none).tables["pictures"] == Change(added=0, removed=3, kept=0)
+        assert "pictures" not in find_differences(none, none).tables
 
 
 def test_a_removed_picture_vanishes_from_the_store_and_stays_in_the_version_before(config_path):
@@ -191,6 +241,13 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+def refuse(*arguments: object) -> str:
+    """The message that a command ends with."""
+    with pytest.raises(MmkgError) as error:
+        CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return str(error.value)
+
+
 def test_commands_show_count_draw_and_find_pictures(config_path, tmp_path):
     folder = build(config_path).folder
     sheet, page = tmp_path / "sheet.png", tmp_path / "page.html"
@@ -276,6 +333,28 @@ def test_the_report_shows_a_sample_of_every_gate_with_its_reason(tmp_path):
     assert "no such picture in flags" in counted  # why the row of gone.png made no candidate
 
 
+def test_a_mistake_of_a_search_is_told(config_path, tmp_path):
+    folder = build(config_path).folder
+    assert "nothing to search for" in refuse("search", folder, " ")
+    assert "missing.png: no such file" in refuse("search", folder, "missing.png")
+    assert "no folder" in refuse("search", folder, "red", "--draw", tmp_path / "nowhere" / "found.png")
+    assert "found.png" in refuse("search", folder, "red", "--draw", tmp_path / "found.jpg")
+    assert "entity_id" in refuse("search", folder, "red", "--where", "MATCH (e:Entity) RETURN count(*)")
+    assert "no folder" in refuse("show", folder, "France", "--pictures", tmp_path / "nowhere" / "sheet.png")
+    assert "is a folder" in refuse("query", folder, "MATCH (e:Entity) RETURN e.label", "--output", tmp_path)
+    assert "no folder" in refuse("images", "report", folder, "--output", tmp_path / "nowhere" / "page.html")
+
+
+def test_a_picture_is_not_looked_for_where_no_picture_has_a_vector(tmp_path):
+    config = write_small_graph(tmp_path, '\n[embeddings]\nkind = "hashing"\n')
+    draw_stripes(tmp_path / "flag.png", COLOURS["France"])
+    with open_build(build(config).folder) as opened:
+        assert search(opened, "France", k=1).pictures == ()
+        with pytest.raises(EmbeddingError, match="no vectors of pictures"):
+            search(opened, tmp_path / "flag.png")
+        assert pictures_of(opened, []) == []
+
+
 def test_retry_asks_again_and_the_next_build_takes_what_came(config_path):
     missing = config_path.parent / "flags" / "Paris.png"
     content = missing.read_bytes()
@@ -286,7 +365,8 @@ def test_retry_asks_again_and_the_next_build_takes_what_came(config_path):
         kept = opened.images.to_table(filter=pc.field("status") == "ok").num_rows
         assert kept == 2
     missing.write_bytes(content)
-    run("images", "retry", config_path, "--all")
+    assert "mmkg build" in run("images", "retry", config_path, "--all")
+    assert "nothing has failed" in run("images", "retry", config_path, "--transient")
     with open_build(build(config_path).folder) as opened:
         assert set(opened.images.to_table()["status"].to_pylist()) == {"ok"}
 

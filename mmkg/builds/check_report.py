@@ -26,8 +26,9 @@ _ADVICE: Mapping[str, str] = {
     "max_unlabelled_share": "See the table `findings`.",
     "max_null_share": "Is the dump that brings this column missing?",
     "min_licence_share": "Set `licence` of the source, or extend checks.licences.",
-    "max_pictures_lost": "`mmkg images status` tells what became of them.",
-    "max_picture_failures": "`mmkg images status` tells why; `mmkg images retry` asks those again that may come back.",
+    "max_pictures_lost": "`mmkg images status` with this version's folder tells what became of them.",
+    "max_picture_failures": "`mmkg images status` with this version's folder tells why; `mmkg images retry` asks those "
+    "again that may come back.",
     "min_picture_licence_share": "Set images.gates.training_licences_only, or extend checks.licences.",
 }
 """What to do first; in the order in which problems are told. Changing the limit and --accept are for after that."""

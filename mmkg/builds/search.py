@@ -70,18 +70,25 @@ def search(
         Pictures that were kept, and to words also entities by their texts; none of what the embedder has no vectors of.
 
     Raises:
-        EmbeddingError: the build has no vectors, or the embedder that made them cannot be had, or the query is empty.
+        EmbeddingError: the build has no vectors, or none of pictures though the query is one; or the embedder that made
+            them cannot be had, or the query is empty.
         ImageError: the file is no picture that can be decoded.
     """
     if isinstance(query, str) and not query.strip():
         raise EmbeddingError("nothing to search for: expected words, or the path of a picture")
+    has_looks = "image" in build.vectors.identity.modalities and build.has_pictures
+    if isinstance(query, Path) and not has_looks:
+        raise EmbeddingError(
+            f"{build.folder}: has no vectors of pictures to compare {query} with. Name pictures in [images] of its "
+            "config, and in [embeddings] what embeds them (kind = 'clip'); or search for words."
+        )
     embedder = _embedder_of(build)
     asked = embedder.embed_texts([query]) if isinstance(query, str) else _embed_picture(build, embedder, query)
     allowed = None if entity_ids is None else set(_indices_of(build, entity_ids))
     modalities = embedder.identity.modalities
     pictures, entities = tuple[Hit, ...](), tuple[Hit, ...]()
     used: dict[str, float | None] = {}
-    if "image" in modalities and build.has_pictures:
+    if has_looks:
         shown = _kept_pictures(build)
         hits, used["pictures"] = _nearest(build, "image", asked, k, index, set(shown), _of(shown, allowed))
         pictures = tuple(_hit(build, score, shown[sha256], sha256) for sha256, score in hits)

@@ -14,6 +14,8 @@ import mmkg
 from mmkg.cli import ask, builds, demo, learn, pictures, reading, search, upkeep
 from mmkg.errors import MmkgError
 
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
 app = typer.Typer(
     name="mmkg",
     no_args_is_help=True,
@@ -65,6 +67,7 @@ def main() -> None:
     except BrokenPipeError:  # `mmkg query … | head`
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        print("mmkg: stopped. The same command goes on where this one ended.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("mmkg: stopped. The same command goes on where this one ended.", file=sys.stderr)
+        raise

@@ -8,7 +8,10 @@ import typer
 
 from mmkg.cli.output import BuildArgument, JsonOption, VersionOption, check_output, print_json, print_table
 
-images = typer.Typer(no_args_is_help=True, help="Pictures of entities: what became of them, asking again, a page.")
+images = typer.Typer(
+    no_args_is_help=True,
+    help="Pictures of entities: what became of them, asking again, a page.\n\nExample: mmkg images status builds/atlas",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -87,6 +90,9 @@ def retry(
         report = pipeline.retry_pictures(read, retry="transient" if transient else "all", progress=progress)
     if as_json:
         print_json(vars(report))
+        return
+    if not report.statuses:
+        print("nothing has failed in passing; --all asks for the rest too" if transient else "nothing has failed")
         return
     print_table(["status", "addresses"], [[name, count] for name, count in report.statuses.items()])
     print(f"next: mmkg build {shlex.quote(str(config))}")

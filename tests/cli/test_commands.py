@@ -15,7 +15,7 @@ from tests.graph_config import DBPEDIA, FREEBASE, write_small_graph
 
 COMMANDS = [
     *("init", "build", "status", "diff", "rollback", "export", "gc", "query", "show", "why", "subgraph"),
-    *("train", "evaluate", "read", "doctor", "demo"),
+    *("train", "evaluate", "read", "doctor", "demo", "search", "images"),
 ]
 
 
@@ -44,9 +44,9 @@ def test_help_lists_every_command_with_a_sentence():
         assert command in text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"images {name}" for name in ("status", "rot", "retry", "report"))])
 def test_every_command_has_an_example_in_its_help(command):
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
     assert done.returncode == 0
     assert "Example: mmkg " + command in done.stdout
 
@@ -64,6 +64,11 @@ def test_importing_the_command_line_loads_nothing_heavy():
         "matplotlib",
         "rdflib",
         "scipy",
+        "PIL",
+        "open_clip",
+        "sentence_transformers",
+        "usearch",
+        "httpx",
     ]
     code = f"import sys, mmkg.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
@@ -206,6 +211,30 @@ def test_init_writes_a_config_that_is_valid_and_keeps_an_existing_one(tmp_path):
     assert read_config(tmp_path / "g" / "graph.toml").graph.name == "g"
     again = run("init", "g", cwd=tmp_path)
     assert (again.returncode, "is there already" in again.stderr) == (1, True)
+
+
+def test_what_init_wrote_about_pictures_is_valid_without_the_comment_signs(tmp_path):
+    run("init", "g", cwd=tmp_path)
+    config = tmp_path / "g" / "graph.toml"
+    text = config.read_text(encoding="utf-8")
+    begin, end = text.index("# [images]"), text.index("# [checks]")
+    config.write_text(text[:begin] + text[begin:end].replace("\n# ", "\n").removeprefix("# ") + text[end:])
+    read = read_config(config)
+    assert (read.images.is_asked_for, read.embeddings.kind, "@" in read.fetch.contact) == (True, "clip", True)
+
+
+def test_ctrl_c_is_one_message_that_says_how_to_go_on(tmp_path):
+    code = """
+import mmkg.cli, mmkg.pipeline
+def interrupt(*arguments, **settings):
+    raise KeyboardInterrupt
+mmkg.pipeline.build = interrupt
+mmkg.cli.main()
+"""
+    command = [sys.executable, "-c", code, "build", str(write_small_graph(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "mmkg: stopped. The same command goes on where this one ended.\n"
 
 
 def test_a_missing_config_is_one_message(tmp_path):

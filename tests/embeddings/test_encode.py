@@ -286,7 +286,8 @@ def test_texts_that_are_cut_are_counted_and_told(tmp_path: Path, caplog: pytest.
         def count_cut(self, texts: Sequence[str]) -> int:
             return sum(len(text) > 3 for text in texts)
 
-    report = encode_texts(Short(CONFIG), CONFIG, ["a", "abcd", "abc", "abcde"], archive_of(tmp_path))
+    with caplog.at_level("INFO", logger="mmkg"):
+        report = encode_texts(Short(CONFIG), CONFIG, ["a", "abcd", "abc", "abcde"], archive_of(tmp_path))
     assert report.cut == 2
     assert "2 texts are longer than the model reads" in caplog.text
 

@@ -328,6 +328,8 @@ def _write_edges(connection: duckdb.DuckDBPyConnection, content: Content, folder
     types = pa.table({"file": [str(path) for path in content.edges.values()], "type": list(content.edges)})
     connection.register("types", types)  # inserting them row by row takes longer than a small graph
     files = ", ".join(f"'{_quoted(path)}'" for path in content.edges.values())
+    # Rows keep their order while edges pass by the table of types; of few edges the engine would do it the other way.
+    connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
     connection.execute(
         f"COPY (SELECT c0, c1, type, c2, array_to_string(c3, chr({ord(delimiter)})) "  # noqa: S608
         f"FROM read_parquet([{files}], filename = true) AS edges({column_aliases(EDGES)}, filename) "
