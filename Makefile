@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 2
+# Compiled modules are kept, whatever the shell says: else each of the many processes of a test compiles its imports again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint bench setup ci clean
 

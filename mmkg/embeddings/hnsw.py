@@ -125,10 +125,11 @@ def open_index(path: Path, matrix: npt.NDArray[np.floating], made_of: str) -> Hn
     Raises:
         EmbeddingError: the matrix cannot be searched.
     """
-    try:
-        return HnswIndex.load(path, matrix, made_of)
-    except EmbeddingError as error:
-        logger.info("%s", error)
+    if path.exists():
+        try:
+            return HnswIndex.load(path, matrix, made_of)
+        except EmbeddingError as error:
+            logger.info("%s", error)
     index = HnswIndex.build(matrix)
     index.save(path, made_of)
     return index
