@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, settings
 _IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 _SHARED_DATA = Path(os.environ.get("MMKG_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-# No deadline: two cores are shared. In CI the same examples every time, so that a red run is about the change.
+# No deadline: two cores are shared. In CI the same few examples every time, so that a red run is about the change.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, max_examples=30)
 settings.load_profile("ci" if _IN_CI else "default")
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,21 @@ def config_path(tmp_path: Path) -> Path:
     return write_pictured_graph(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config_path = write_pictured_graph(tmp_path_factory.mktemp("pictured"))
+    build(config_path)
+    return config_path
+
+
+@pytest.fixture
+def built_path(built_once: Path, tmp_path: Path) -> Path:
+    """A graph that is built already, each test's own."""
+    folder = tmp_path / "built"
+    shutil.copytree(built_once.parent, folder, symlinks=True)
+    return folder / built_once.name
+
+
 def test_each_entity_has_its_picture_in_tables_store_and_card(config_path):
     report = build(config_path)
     with open_build(report.folder) as opened:
@@ -62,9 +78,9 @@ def test_each_entity_has_its_picture_in_tables_store_and_card(config_path):
         assert opened.vectors.pictures([picture.sha256])[1].all()
 
 
-def test_the_same_build_again_does_nothing(config_path):
-    first = build(config_path)
-    again = build(config_path)
+def test_the_same_build_again_does_nothing(built_path):
+    first = build(built_path)
+    again = build(built_path)
     assert again.unchanged
     assert redone(again) == []
     assert again.version == first.version
@@ -118,12 +134,12 @@ def test_a_model_in_a_folder_is_found_from_any_working_directory(config_path, tm
     assert read_config(config_path, ["embeddings.kind=clip", "embeddings.model=atlas"]).embeddings.model == "atlas"
 
 
-def test_one_more_picture_is_the_only_one_that_is_decoded_and_embedded(config_path):
-    build(config_path)
-    draw_stripes(config_path.parent / "flags" / "Berlin.png", ("white", "red"))
-    with (config_path.parent / "flags.tsv").open("a", encoding="utf-8") as mapping:
+def test_one_more_picture_is_the_only_one_that_is_decoded_and_embedded(built_path):
+    build(built_path)
+    draw_stripes(built_path.parent / "flags" / "Berlin.png", ("white", "red"))
+    with (built_path.parent / "flags.tsv").open("a", encoding="utf-8") as mapping:
         mapping.write(f"Berlin.png\t{DBPEDIA}Berlin\n")
-    second = build(config_path)
+    second = build(built_path)
     assert redone(second) == ["candidates", "pictures", "vectors", "images", "store"]
     done = {result.stage.name: result.manifest.counts for result in second.results if not result.skipped}
     assert done["pictures"]["pictures"] == 1
@@ -133,20 +149,20 @@ def test_one_more_picture_is_the_only_one_that_is_decoded_and_embedded(config_pa
         assert opened.pictures.count_rows() == 4
 
 
-def test_another_gate_decodes_and_embeds_nothing(config_path):
-    build(config_path)
-    second = build(config_path, "images.gates.min_side_px=97")
+def test_another_gate_decodes_and_embeds_nothing(built_path):
+    build(built_path)
+    second = build(built_path, "images.gates.min_side_px=97")
     assert redone(second) == ["images", "store"]
     with open_build(second.folder) as opened:
         assert set(opened.images.to_table()["status"].to_pylist()) == {"too_small"}
         assert opened.query("MATCH (i:Image) RETURN count(*) AS n").to_pylist() == [{"n": 0}]
 
 
-def test_the_difference_of_two_versions_counts_the_pictures_that_came_and_went(config_path):
-    without = build(write_small_graph(config_path.parent / "without"))
-    first = build(config_path)
-    draw_stripes(config_path.parent / "flags" / "Paris.png", ("green", "yellow"))
-    second = build(config_path)
+def test_the_difference_of_two_versions_counts_the_pictures_that_came_and_went(built_path):
+    without = build(write_small_graph(built_path.parent / "without"))
+    first = build(built_path)
+    draw_stripes(built_path.parent / "flags" / "Paris.png", ("green", "yellow"))
+    second = build(built_path)
     with open_build(without.folder) as none, open_build(first.folder) as old, open_build(second.folder) as new:
         assert find_differences(old, new).tables["pictures"] == Change(added=1, removed=1, kept=2)
         assert find_differences(old, new).summary().endswith("pictures +1 −1")
@@ -155,10 +171,10 @@ def test_the_difference_of_two_versions_counts_the_pictures_that_came_and_went(c
         assert "pictures" not in find_differences(none, none).tables
 
 
-def test_a_removed_picture_vanishes_from_the_store_and_stays_in_the_version_before(config_path):
-    first = build(config_path)
-    (config_path.parent / "flags" / "Paris.png").unlink()
-    second = build(config_path)
+def test_a_removed_picture_vanishes_from_the_store_and_stays_in_the_version_before(built_path):
+    first = build(built_path)
+    (built_path.parent / "flags" / "Paris.png").unlink()
+    second = build(built_path)
     with open_build(first.folder) as before, open_build(second.folder) as after:
         count = "MATCH (i:Image) RETURN count(*) AS n"
         assert before.query(count).to_pylist() == [{"n": 3}]
@@ -184,10 +200,10 @@ def test_a_build_without_pictures_says_so(tmp_path):
 # --- search ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_finds_the_entity_that_has_one_like_it(config_path, tmp_path):
+def test_a_picture_finds_the_entity_that_has_one_like_it(built_path, tmp_path):
     query = tmp_path / "query.jpg"
     draw_stripes(query, COLOURS["Germany"], side_px=150)  # another size and format
-    with open_build(build(config_path).folder) as opened:
+    with open_build(build(built_path).folder) as opened:
         found = search(opened, query, k=2)
         assert len(found.pictures) == 2
         assert found.pictures[0].entity_ids == (FREEBASE + "m.0345h",)
@@ -196,15 +212,15 @@ def test_a_picture_finds_the_entity_that_has_one_like_it(config_path, tmp_path):
         assert {hit.labels for hit in only.pictures} == {("France",), ("Paris",)}
 
 
-def test_words_find_the_entity_that_is_called_so(config_path):
-    with open_build(build(config_path).folder) as opened:
+def test_words_find_the_entity_that_is_called_so(built_path):
+    with open_build(build(built_path).folder) as opened:
         found = search(opened, "France", k=1)
         assert [hit.labels for hit in found.entities] == [("France",)]
         assert found.entities[0].score == pytest.approx(1, abs=1e-3)
 
 
-def test_an_index_finds_what_the_scan_finds_and_tells_its_recall(config_path):
-    with open_build(build(config_path).folder) as opened:
+def test_an_index_finds_what_the_scan_finds_and_tells_its_recall(built_path):
+    with open_build(build(built_path).folder) as opened:
         scan, index = (search(opened, "France", k=2, index=kind) for kind in ("exact", "usearch"))
         assert [hit.labels for hit in index.entities] == [hit.labels for hit in scan.entities]
         assert [hit.sha256 for hit in index.pictures] == [hit.sha256 for hit in scan.pictures]
@@ -217,14 +233,14 @@ def test_an_index_finds_what_the_scan_finds_and_tells_its_recall(config_path):
         assert {path: path.stat().st_mtime_ns for path in kept} == made
 
 
-def test_what_is_no_picture_is_told_by_name(config_path):
-    folder = build(config_path).folder
+def test_what_is_no_picture_is_told_by_name(built_path):
+    folder = build(built_path).folder
     with open_build(folder) as opened, pytest.raises(ImageError, match=r"small\.toml"):
-        search(opened, config_path)
+        search(opened, built_path)
 
 
-def test_vectors_of_another_embedder_are_refused(config_path):
-    folder = build(config_path).folder
+def test_vectors_of_another_embedder_are_refused(built_path):
+    folder = build(built_path).folder
     manifest = json.loads((folder / "build.json").read_text())
     manifest["config"]["embeddings"]["dtype"] = "float32"
     (folder / "build.json").write_text(json.dumps(manifest))
@@ -248,8 +264,8 @@ def refuse(*arguments: object) -> str:
     return str(error.value)
 
 
-def test_commands_show_count_draw_and_find_pictures(config_path, tmp_path):
-    folder = build(config_path).folder
+def test_commands_show_count_draw_and_find_pictures(built_path, tmp_path):
+    folder = build(built_path).folder
     sheet, page = tmp_path / "sheet.png", tmp_path / "page.html"
     card = run("show", folder, "France", "--pictures", sheet, "--json")
     assert [picture["licence"] for picture in json.loads(card)["pictures"]] == ["CC0 1.0"]
@@ -265,7 +281,7 @@ def test_commands_show_count_draw_and_find_pictures(config_path, tmp_path):
     where = "MATCH (e:Entity) WHERE e.label = 'Paris' RETURN e.entity_id"
     found = json.loads(run("search", folder, "Paris", "--where", where, "--json"))
     assert [hit["labels"] for hit in found["pictures"]] == [["Paris"]]
-    query = config_path.parent / "flags" / "Germany.png"
+    query = built_path.parent / "flags" / "Germany.png"
     assert "Germany" in run("search", folder, query, "-k", "1", "--draw", tmp_path / "found.png").splitlines()[1]
     assert (tmp_path / "found.png").exists()
 
@@ -333,8 +349,8 @@ def test_the_report_shows_a_sample_of_every_gate_with_its_reason(tmp_path):
     assert "no such picture in flags" in counted  # why the row of gone.png made no candidate
 
 
-def test_a_mistake_of_a_search_is_told(config_path, tmp_path):
-    folder = build(config_path).folder
+def test_a_mistake_of_a_search_is_told(built_path, tmp_path):
+    folder = build(built_path).folder
     assert "nothing to search for" in refuse("search", folder, " ")
     assert "missing.png: no such file" in refuse("search", folder, "missing.png")
     assert "no folder" in refuse("search", folder, "red", "--draw", tmp_path / "nowhere" / "found.png")
@@ -355,19 +371,19 @@ def test_a_picture_is_not_looked_for_where_no_picture_has_a_vector(tmp_path):
         assert pictures_of(opened, []) == []
 
 
-def test_retry_asks_again_and_the_next_build_takes_what_came(config_path):
-    missing = config_path.parent / "flags" / "Paris.png"
+def test_retry_asks_again_and_the_next_build_takes_what_came(built_path):
+    missing = built_path.parent / "flags" / "Paris.png"
     content = missing.read_bytes()
-    build(config_path)
+    build(built_path)
     missing.write_bytes(b"no picture at all")
-    second = build(config_path)
+    second = build(built_path)
     with open_build(second.folder) as opened:
         kept = opened.images.to_table(filter=pc.field("status") == "ok").num_rows
         assert kept == 2
     missing.write_bytes(content)
-    assert "mmkg build" in run("images", "retry", config_path, "--all")
-    assert "nothing has failed" in run("images", "retry", config_path, "--transient")
-    with open_build(build(config_path).folder) as opened:
+    assert "mmkg build" in run("images", "retry", built_path, "--all")
+    assert "nothing has failed" in run("images", "retry", built_path, "--transient")
+    with open_build(build(built_path).folder) as opened:
         assert set(opened.images.to_table()["status"].to_pylist()) == {"ok"}
 
 
