@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmkg.errors import ConfigError
+from mmkg.evaluation.bootstrap import Interval, drawn_means, percentile_interval, two_sided_p
 from mmkg.evaluation.link_prediction import DIRECTIONS, FloatArray, Int64Array, Ranks
 
 METRICS = (
@@ -26,19 +27,6 @@ METRICS = (
 HITS = (1, 3, 10)
 CATEGORIES = ("1-1", "1-n", "n-1", "n-n")
 _MANY = 1.5  # mean tails per head from which a relation is "n" (Bordes et al., NIPS 2013)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A number and where it would lie for other test triples of the same kind."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_json(self) -> dict[str, float]:
-        """Return the three numbers by name."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +93,9 @@ def summarise_ranks(
     """
     moments_T2M = _moments(ranks)
     per_triple = moments_T2M.mean(axis=1)
-    drawn = _drawn_means(per_triple, draws=draws, random_seed=random_seed)
+    drawn = _from_means(drawn_means(per_triple, draws=draws, random_seed=random_seed))
     values = _from_means(per_triple.mean(axis=0))
-    tail = (1 - level) / 2
-    both = {}
-    for name, value in values.items():
-        column = _from_means(drawn)[name] if draws else np.array([value])
-        low, high = np.quantile(column, [tail, 1 - tail])
-        both[name] = Interval(value=float(value), low=float(low), high=float(high))
+    both = {name: percentile_interval(value, drawn[name], level=level) for name, value in values.items()}
     return LinkPredictionMetrics(
         num_triples=len(ranks.triples),
         both=both,
@@ -162,14 +145,10 @@ def compare_ranks(
     if not np.array_equal(first.triples, second.triples):
         raise ConfigError("the two runs ranked different triples; evaluate both on the same split of the same tables")
     difference = (1 / first.realistic - 1 / second.realistic).mean(axis=1)
-    drawn = _drawn_means(difference[:, None], draws=draws, random_seed=random_seed)[:, 0]
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    # one more draw on either side: a finite number of draws never proves p = 0
-    below, above = (np.count_nonzero(drawn <= 0) + 1) / (draws + 1), (np.count_nonzero(drawn >= 0) + 1) / (draws + 1)
+    drawn = drawn_means(difference[:, None], draws=draws, random_seed=random_seed)[:, 0]
     return Comparison(
-        difference=Interval(value=float(difference.mean()), low=float(low), high=float(high)),
-        p_value=float(min(1.0, 2 * min(below, above))),
+        difference=percentile_interval(difference.mean(), drawn, level=level),
+        p_value=two_sided_p(drawn),
         wins=int(np.count_nonzero(difference > 0)),
         losses=int(np.count_nonzero(difference < 0)),
         ties=int(np.count_nonzero(difference == 0)),
@@ -208,17 +187,6 @@ def _from_means(means: FloatArray) -> dict[str, Any]:
     room = np.where(expected > 1, expected - 1, np.inf)
     index = np.where(expected > 1, 1 - (rank - 1) / room, 0.0)
     return dict(zip(METRICS, [reciprocal, *hits, rank, rank / expected, index], strict=True))
-
-
-def _drawn_means(per_triple_TM: FloatArray, *, draws: int, random_seed: int) -> FloatArray:
-    """(draws, M): the means over triples drawn with replacement; one draw in memory at a time."""
-    random = np.random.default_rng(random_seed)
-    count = len(per_triple_TM)
-    means = np.empty((draws, per_triple_TM.shape[1]))
-    for draw in range(draws):
-        times = np.bincount(random.integers(0, count, size=count), minlength=count)
-        means[draw] = times @ per_triple_TM / count
-    return means
 
 
 def _by_direction(moments_T2M: FloatArray) -> dict[str, dict[str, float]]:

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmkg.evaluation.bootstrap import Interval
 from mmkg.evaluation.link_prediction import DIRECTIONS, Ranks
-from mmkg.evaluation.metrics import Interval
 
 _INK, _SECOND, _GRID = "#1f4e79", "#c55a11", "#d9d9d9"
 _COLOURS = (_INK, _SECOND, "#548235", "#7f6000", "#7030a0", "#404040")

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mmkg.evaluation.bootstrap import Interval
 from mmkg.evaluation.link_prediction import DIRECTIONS, Ranks
-from mmkg.evaluation.metrics import METRICS, Comparison, Interval, LinkPredictionMetrics
+from mmkg.evaluation.metrics import METRICS, Comparison, LinkPredictionMetrics
 from mmkg.evaluation.plots import plot_learning_curves, plot_mrr, plot_ranks
 
 _TITLES = {

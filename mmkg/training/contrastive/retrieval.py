@@ -19,7 +19,7 @@ import imagehash
 import numpy as np
 import numpy.typing as npt
 
-from mmkg.evaluation.metrics import Interval
+from mmkg.evaluation.bootstrap import Interval
 from mmkg.training.contrastive.pictures import CaptionedPictures, Int64Array
 
 DEPTHS = (1, 5)
