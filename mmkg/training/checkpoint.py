@@ -3,7 +3,7 @@
 A checkpoint is one safetensors file: model, optimiser, best model so far and the states of random generators as
 tensors, everything else (epoch, batch, step, clock, history) as JSON in the file's own header. One file and one rename,
 so there is no moment at which two files disagree. Going on from it gives, on the CPU, the same bits as never having
-stopped.
+stopped. Of a model only what is trained is in it: a frozen LLM is read again from where it came.
 """
 
 import json
@@ -83,13 +83,38 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def load_model(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put back a model's tensors.
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes, by name: parameters that require a gradient, and the buffers that go with them.
+
+    A buffer goes with them unless it lies in a frozen module, which is one that has parameters and trains none of
+    them: running means of a normalisation are there, tables of a frozen LLM are not. Of a model that is trained whole
+    this is its ``state_dict``. The tensors are the model's own, not copies.
+    """
+    trained = {name for name, value in model.named_parameters(remove_duplicate=False) if value.requires_grad}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    frozen = tuple(
+        f"{name}." for name, module in model.named_modules(remove_duplicate=False) if name and _frozen(module)
+    )
+    whole_is_frozen = _frozen(model)
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if name in trained or (name not in parameters and not whole_is_frozen and not name.startswith(frozen))
+    }
+
+
+def _frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+def load_trained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put back what :func:`trained_state` gave; what is frozen stays as it is.
 
     Raises:
         TrainingError: they are of another model; the message names what differs.
     """
-    have = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    have = {name: tuple(value.shape) for name, value in trained_state(model).items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if have != found:
         differ = sorted(name for name in have.keys() | found.keys() if have.get(name) != found.get(name))
@@ -98,7 +123,7 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
             f"{path}: of another model: {len(differ)} tensors differ, first '{name}': "
             f"expected {have.get(name, 'none')}, found {found.get(name, 'none')}"
         )
-    model.load_state_dict(dict(tensors))
+    model.load_state_dict(dict(tensors), strict=False)
 
 
 def random_tensors(device: torch.device) -> dict[str, Tensor]:

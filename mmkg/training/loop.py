@@ -1,13 +1,15 @@
-"""The training loop of link prediction: batches of unique queries, all entities as rivals, one encoder pass a step.
+"""The training loop: epochs, looks, checkpoints, the clock; the same for everything that is learnt.
 
-What makes two runs equal: the order of queries follows from seed and epoch alone, dropout from torch's generator, whose
-state is in the checkpoint, and no step depends on the clock unless the recipe sets ``max_minutes``.
+What makes two runs equal: the order of examples follows from seed and epoch, what a loss draws from numpy's generator
+from seed, epoch and batch, dropout from torch's generator, whose state is in the checkpoint; and no step depends on
+the clock unless the settings say ``max_minutes``. So a run that goes on after a kill computes the same bits on the CPU.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,25 +17,23 @@ import torch
 from torch import Tensor
 
 from mmkg.errors import TrainingError
-from mmkg.evaluation.link_prediction import Int64Array, KnownTails, Ranks, rank_triples
-from mmkg.evaluation.metrics import summarise_ranks
-from mmkg.reasoners.link_predictor import LinkPredictor
+from mmkg.evaluation.link_prediction import Int64Array
 from mmkg.training.checkpoint import (
     Checkpoint,
-    load_model,
     load_optimiser,
     load_random,
+    load_trained,
     optimiser_tensors,
     random_tensors,
+    trained_state,
 )
-from mmkg.training.data import LinkPredictionData, train_queries
-from mmkg.training.hardware import choose_products
-from mmkg.training.losses import AllEntitiesLoss
-from mmkg.training.recipes import LinkPredictionRecipe
+from mmkg.training.distributed import Processes
+from mmkg.training.learner import AddsColumns, KeepsState, Learner
+from mmkg.training.settings import LoopSettings, learning_rate_at
+from mmkg.training.step import Stepper
 
 logger = logging.getLogger(__name__)
 
-_SAMPLE_SEED = 0  # of the valid sample: the same for all runs, so that their curves can be laid over each other
 _LINE_SECONDS = 15.0
 
 
@@ -44,47 +44,53 @@ class Position:
     epoch: int = 0  # whole epochs done
     batch: int = 0  # batches done of the epoch that runs
     step: int = 0
-    loss_sum: float = 0.0  # of the epoch that runs, times queries
-    loss_queries: int = 0
+    loss_sum: float = 0.0  # of the epoch that runs, times rows
+    loss_rows: int = 0
+    number_sums: dict[str, float] = field(default_factory=dict)  # as the two above, of each number beside the loss
+    number_rows: dict[str, int] = field(default_factory=dict)
     elapsed_seconds: float = 0.0
-    best_mrr: float = -1.0
+    best_score: float | None = None
     best_epoch: float = -1.0
     looks_without_gain: int = 0
     stopped: str = ""  # why the run ended; empty while it runs
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class LinkPredictionLoop:
+class TrainingLoop:
     """One run: :meth:`run` yields after each epoch (and each checkpoint that is due), when it can be saved."""
 
     def __init__(
         self,
-        recipe: LinkPredictionRecipe,
-        data: LinkPredictionData,
-        model: LinkPredictor,
+        learner: Learner,
+        settings: LoopSettings,
         *,
         device: torch.device,
+        processes: Processes | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        """Make the optimiser and the queries.
+        """Make the optimiser.
 
         Args:
-            recipe: all settings.
-            data: what is learnt.
-            model: on ``device``.
+            learner: what is learnt; its model is on ``device``.
+            settings: how.
             device: cpu or a GPU.
+            processes: who trains with this one; None is nobody. All call the same methods at the same time.
             progress: called with one line of text now and then.
+
+        Raises:
+            TrainingError: there is nothing to learn from, or nothing that is trained.
+            ConfigError: the loss cannot be cut into micro-batches or shares, or processes would share a GPU.
         """
-        self.recipe, self.data, self.model, self.device = recipe, data, model, device
+        self.learner, self.settings, self.device = learner, settings, device
+        self.model = learner.model
+        self.processes = processes or Processes()
         self.position = Position()
         self.best: dict[str, Tensor] = {}
-        self.queries = train_queries(data)
-        self.products = choose_products(recipe, data.num_entities, device)
-        self._loss = AllEntitiesLoss(products=self.products)
-        self._optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-        self._progress = progress or (lambda _line: None)
-        self._known = KnownTails(data.known(), num_relations=data.num_relations)
-        self._sample = _sample(data.valid, recipe.valid_triples)
+        self.batches_per_epoch = len(learner.batches(self._order_of(0)))
+        if not self.batches_per_epoch:
+            raise TrainingError(f"there are no {learner.unit} to learn from")
+        self.stepper = Stepper(learner, settings, device=device, processes=self.processes)
+        self._progress = progress if progress is not None and self.processes.is_first else _say_nothing
         self._started = time.monotonic()
         self._before = 0.0
         self._next_line = 0.0
@@ -97,98 +103,71 @@ class LinkPredictionLoop:
         Raises:
             TrainingError: the loss is not a finite number.
         """
-        self._before, self._started = self.position.elapsed_seconds, time.monotonic()
-        saved = time.monotonic()
-        while not self.position.stopped:
+        position = self.position
+        self.processes.copy_from_first(trained_state(self.model).values())
+        self._before, self._started = position.elapsed_seconds, time.monotonic()
+        saved = position.elapsed_seconds
+        while not position.stopped:
             for rows in self._batches():
                 self._step(rows)
                 if self._out_of_time():
-                    self.position.stopped = f"max_minutes ({self.recipe.max_minutes:g}) are over"
+                    position.stopped = f"max_minutes ({self.settings.max_minutes:g}) are over"
                     break
-                if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes:
-                    saved = time.monotonic()
-                    yield self.position
+                if position.elapsed_seconds - saved > 60 * self.settings.checkpoint_minutes:
+                    saved = position.elapsed_seconds
+                    yield position
             self._end_epoch()
-            saved = time.monotonic()
-            yield self.position
+            saved = position.elapsed_seconds
+            yield position
+
+    def _order_of(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.settings.random_seed, epoch])
 
     def _batches(self) -> Iterator[Int64Array]:
         """The rest of the running epoch, in an order that follows from seed and epoch."""
-        random = np.random.default_rng([self.recipe.random_seed, self.position.epoch])
-        order = random.permutation(len(self.queries))
-        for batch in range(self.position.batch, self.batches_per_epoch):
-            # as even as can be: a last batch of one query could not be normalised by ConvE
-            start, stop = (len(order) * n // self.batches_per_epoch for n in (batch, batch + 1))
-            yield order[start:stop]
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """How many steps an epoch has."""
-        return -(-len(self.queries) // self.recipe.batch_size)
+        batches = self.learner.batches(self._order_of(self.position.epoch))
+        if len(batches) != self.batches_per_epoch:
+            raise TrainingError(
+                f"epoch {self.position.epoch + 1} has {len(batches)} batches, the first has {self.batches_per_epoch}: "
+                "a learner gives the same number for every generator, since the learning rate follows from it"
+            )
+        yield from batches[self.position.batch :]
 
     def _step(self, rows: Int64Array) -> None:
-        """One step of Adam on the queries of ``rows``."""
-        self.model.train()
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.recipe.learning_rate * (1 - self._share_done())
-        loss = self.loss(rows)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {self.position.step}: training has diverged. "
-                f"Try a learning_rate below {self.recipe.learning_rate:g}, or gradient_clip=1.0."
-            )
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clip)
-        self._optimiser.step()
+        """One step on the examples of ``rows``, and what is to be remembered of it."""
         position = self.position
+        # of the batch's place, so that it is the same after a checkpoint
+        place = [self.settings.random_seed, position.epoch, position.batch]
+        done = self.stepper.step(rows, place, learning_rate=self.learning_rate(), number=position.step)
         position.batch += 1
         position.step += 1
-        position.loss_sum += value * len(rows)
-        position.loss_queries += len(rows)
-        position.elapsed_seconds = self._before + time.monotonic() - self._started
+        position.loss_sum += done.loss * len(rows)
+        position.loss_rows += len(rows)
+        for name, value in done.numbers.items():
+            position.number_sums[name] = position.number_sums.get(name, 0.0) + value * len(rows)
+            position.number_rows[name] = position.number_rows.get(name, 0) + len(rows)
+        position.elapsed_seconds = self._elapsed_seconds()
         self._maybe_line()
-
-    def loss(self, rows: Int64Array) -> Tensor:
-        """Return the loss of the queries of ``rows``: cross-entropy over all entities, and N3."""
-        row, tail, triple = self.queries.batch(rows)
-        query_B2 = torch.from_numpy(self.queries.query[rows]).to(self.device)
-        row_T, tail_T = torch.from_numpy(row).to(self.device), torch.from_numpy(tail).to(self.device)
-        state_ND = self.model.states(self.keep_edges(triple))
-        query_BD = self.model.queries(state_ND, query_B2)
-        weight_B = query_BD.new_ones(len(rows))
-        if self.recipe.query_weight == "triples":
-            weight_B = torch.bincount(row_T, minlength=len(rows)).to(query_BD.dtype)
-        loss: Tensor = self._loss(query_BD, state_ND, self.model.decoder.bias, row_T, tail_T, weight_B)
-        if self.recipe.n3:
-            loss = loss + self.recipe.n3 * self.model.penalty(state_ND, query_B2, row_T, tail_T, weight_B)
-        return loss
-
-    def keep_edges(self, triple: Int64Array) -> Tensor | None:
-        """Return keep_E, False on both edges of each of these train triples; None where nothing is to be hidden.
-
-        Edge e of the graph is train triple e, edge T + e runs against it, and self edges come last.
-        """
-        if self.model.graph is None or not self.recipe.hide_batch_edges:
-            return None
-        keep = np.ones(self.model.graph.num_edges, dtype=np.bool_)
-        keep[triple] = False
-        keep[triple + len(self.data.train)] = False
-        return torch.from_numpy(keep).to(self.device)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 
+    def learning_rate(self) -> float:
+        """Return the learning rate of now."""
+        return learning_rate_at(self._share_done(), self.settings)
+
     def _share_done(self) -> float:
         """How much of the run is over, by steps or by the clock, whichever is further."""
-        share = self.position.step / (self.recipe.epochs * self.batches_per_epoch)
-        if self.recipe.max_minutes is not None:
-            share = max(share, self.position.elapsed_seconds / (60 * self.recipe.max_minutes))
+        share = self.position.step / (self.settings.epochs * self.batches_per_epoch)
+        if self.settings.max_minutes is not None:
+            share = max(share, self.position.elapsed_seconds / (60 * self.settings.max_minutes))
         return min(share, 1.0)
 
+    def _elapsed_seconds(self) -> float:
+        """By the clock of the first process: all decide alike."""
+        return self.processes.from_first(self._before + time.monotonic() - self._started)
+
     def _out_of_time(self) -> bool:
-        limit = self.recipe.max_minutes
+        limit = self.settings.max_minutes
         return limit is not None and self.position.elapsed_seconds >= 60 * limit
 
     def _maybe_line(self) -> None:
@@ -197,13 +176,14 @@ class LinkPredictionLoop:
             return
         self._next_line = position.elapsed_seconds + _LINE_SECONDS
         done = position.batch / self.batches_per_epoch
+        loss = position.loss_sum / position.loss_rows
         self._progress(
-            f"epoch {position.epoch + 1}/{self.recipe.epochs} ({done:.0%}): "
-            f"loss {position.loss_sum / position.loss_queries:.4f}, {self._rate():,.0f} queries/s, {self._eta()}"
+            f"epoch {position.epoch + 1}/{self.settings.epochs} ({done:.0%}): "
+            f"loss {loss:.4f}, {self._rate():,.0f} {self.learner.unit}/s, {self._eta()}"
         )
 
     def _rate(self) -> float:
-        done = self.position.step * len(self.queries) / self.batches_per_epoch
+        done = self.position.step * self.learner.num_examples / self.batches_per_epoch
         return done / max(self.position.elapsed_seconds, 1e-9)
 
     def _eta(self) -> str:
@@ -216,94 +196,109 @@ class LinkPredictionLoop:
 
     def _end_epoch(self) -> None:
         """Write the row of an epoch, look at the valid sample if it is time, and decide whether to go on."""
-        position, recipe = self.position, self.recipe
+        position, settings, unit = self.position, self.settings, self.learner.unit
         row: dict[str, Any] = {
             "epoch": position.epoch + position.batch / self.batches_per_epoch,
             "step": position.step,
-            "loss": position.loss_sum / max(position.loss_queries, 1),
-            "learning_rate": recipe.learning_rate * (1 - self._share_done()),
-            "queries_per_second": round(self._rate(), 1),
+            "loss": position.loss_sum / max(position.loss_rows, 1),
+            **{name: total / position.number_rows[name] for name, total in position.number_sums.items()},
+            "learning_rate": self.learning_rate(),
+            **(self.learner.row() if isinstance(self.learner, AddsColumns) else {}),
+            f"{unit}_per_second": round(self._rate(), 1),
         }
         whole = position.batch == self.batches_per_epoch
         position.epoch, position.batch = position.epoch + int(whole), 0 if whole else position.batch
-        position.loss_sum, position.loss_queries = 0.0, 0
-        if position.epoch >= recipe.epochs and not position.stopped:
-            position.stopped = f"all {recipe.epochs} epochs are done"
-        if position.stopped or position.epoch % recipe.valid_every == 0:
-            row |= self._look(row["epoch"])
-        position.elapsed_seconds = self._before + time.monotonic() - self._started
+        position.loss_sum, position.loss_rows = 0.0, 0
+        position.number_sums, position.number_rows = {}, {}
+        if position.epoch >= settings.epochs and not position.stopped:
+            position.stopped = f"all {settings.epochs} epochs are done"
+        shown = ""
+        if position.stopped or position.epoch % settings.valid_every == 0:
+            numbers, shown = self._look(row["epoch"])
+            row |= numbers
+        position.elapsed_seconds = self._elapsed_seconds()
         row["elapsed_seconds"] = round(position.elapsed_seconds, 3)
         position.history.append(row)
-        valid = f", valid MRR {row['valid_mrr']:.4f}" if "valid_mrr" in row else ""
-        line = f"epoch {row['epoch']:g}/{recipe.epochs}: loss {row['loss']:.4f}{valid}, {self._rate():,.0f} queries/s"
+        line = f"epoch {row['epoch']:g}/{settings.epochs}: loss {row['loss']:.4f}{shown}, {self._rate():,.0f} {unit}/s"
         self._progress(f"{line}, {position.stopped or self._eta()}")
         logger.info("%s", line)
 
-    def _look(self, epoch: float) -> dict[str, float]:
-        """Rank the valid sample, keep the model if it is the best so far, count looks without gain."""
-        position = self.position
-        if not len(self._sample):
+    def _look(self, epoch: float) -> tuple[dict[str, float], str]:
+        """Measure the model, keep it if it is the best so far, count looks without gain."""
+        position, patience = self.position, self.settings.patience
+        look = None
+        if self.processes.is_first:
+            self.model.eval()
+            with torch.no_grad(), self.stepper.precision():
+                look = self.learner.look()
+        look = self.processes.from_first(look)
+        if look is None:
             self._keep(epoch)  # nothing to choose by: the last is the best
-            return {}
-        values = summarise_ranks(self.rank(self._sample), draws=0).both
-        mrr = values["mrr"].value
-        if mrr > position.best_mrr:
-            position.best_mrr, position.looks_without_gain = mrr, 0
-            self._keep(epoch)
+            return {}, ""
+        best = position.best_score
+        if best is None or look.score > best:
+            position.looks_without_gain = 0
         else:
             position.looks_without_gain += 1
-            if self.recipe.patience and position.looks_without_gain >= self.recipe.patience:
-                position.stopped = position.stopped or f"no better valid MRR in {self.recipe.patience} looks"
-        return {f"valid_{name}": values[name].value for name in ("mrr", "hits_at_1", "hits_at_10")}
+            if patience and position.looks_without_gain >= patience:
+                position.stopped = position.stopped or f"no better {look.label} in {patience} looks"
+        if best is None or look.score > best or (look.later_wins and look.score == best):
+            position.best_score = look.score
+            self._keep(epoch)
+        return dict(look.numbers), f", {look.label} {look.score:.4f}"
 
     def _keep(self, epoch: float) -> None:
         self.position.best_epoch = epoch
-        self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-
-    def rank(self, triples: Int64Array) -> Ranks:
-        """Return filtered ranks of triples under the model of now."""
-        return rank_triples(self.model.scorer(), triples, self._known)
+        self.best = {name: value.detach().cpu().clone() for name, value in trained_state(self.model).items()}
 
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor that a checkpoint needs."""
         groups = {
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "best": self.best,
-            "optimiser": optimiser_tensors(self._optimiser),
-            "random": random_tensors(self.device),
+            "optimiser": optimiser_tensors(self.stepper.optimiser),
         }
+        for rank, states in enumerate(self.processes.gather(random_tensors(self.device))):
+            groups[_random_group(rank)] = states
         return {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
 
     def document(self) -> dict[str, Any]:
         """Return everything else that a checkpoint needs."""
-        return {
-            "position": asdict(self.position),
-            "data": self.data.digest(),
-            "products": str(self.products).removeprefix("torch."),
-        }
+        state = dict(self.learner.state()) if isinstance(self.learner, KeepsState) else {}
+        return {"position": asdict(self.position), "data": self.learner.digest, "learner": state}
 
-    def load(self, checkpoint: Checkpoint, path: Any) -> None:
+    def load(self, checkpoint: Checkpoint, path: Path) -> None:
         """Continue where a checkpoint was written.
 
         Raises:
-            TrainingError: it is of other data or another model.
+            TrainingError: it is of other data or another model, or of a version of mmkg with another loop.
         """
-        if checkpoint.document["data"] != self.data.digest():
-            raise TrainingError(f"{path}: the tables have changed since this run began; start a new run on them")
-        load_model(self.model, checkpoint.part("model"), path)
-        load_optimiser(self._optimiser, checkpoint.part("optimiser"))
-        load_random(checkpoint.part("random"), self.device)
+        document = checkpoint.document
+        if document["data"] != self.learner.digest:
+            raise TrainingError(
+                f"{path}: the {self.learner.inputs} have changed since this run began; start a new run on them"
+            )
+        load_trained(self.model, checkpoint.part("model"), path)
+        load_optimiser(self.stepper.optimiser, checkpoint.part("optimiser"))
+        # of a process that was not there before, the generator stays as it was seeded
+        if states := checkpoint.part(_random_group(self.processes.rank)):
+            load_random(states, self.device)
         self.best = checkpoint.part("best")
-        self.position = Position(**checkpoint.document["position"])
-        self.products = getattr(torch, checkpoint.document["products"])
-        self._loss = AllEntitiesLoss(products=self.products)
+        try:
+            self.position = Position(**document["position"])
+        except TypeError as error:
+            raise TrainingError(
+                f"{path}: written by another version of mmkg; go on with that one, or start anew"
+            ) from error
+        if isinstance(self.learner, KeepsState):
+            self.learner.load_state(document["learner"])
 
 
-def _sample(valid: Int64Array, count: int) -> Int64Array:
-    """A fixed sample of valid triples, the same for every run on the same tables."""
-    if len(valid) <= count:
-        return valid
-    chosen = np.random.default_rng(_SAMPLE_SEED).choice(len(valid), size=count, replace=False)
-    return valid[np.sort(chosen)]
+def _random_group(rank: int) -> str:
+    return "random" if rank == 0 else f"random{rank}"
+
+
+def _say_nothing(_line: str) -> None:
+    """Stand in where nobody listens."""

@@ -1,19 +1,15 @@
-"""Runs: a recipe and the tables of a build in, a folder out that can be continued, evaluated, compared and repeated.
+"""Runs of link prediction: a recipe and the tables of a build in, a folder out that can be continued and compared.
 
-A run's folder holds ``config.json`` (the recipe and where the tables are), ``environment.json``, ``metrics.jsonl`` (a
-row an epoch), ``checkpoint.safetensors`` (to go on from), ``model.safetensors`` (the best model by valid MRR), and at
-the end ``metrics.json``, ``ranks-test.npz``, ``learning_curve.png`` and ``report.html``. A run of several seeds holds
-one such folder each, ``seed-0``, ``seed-1``, …, and what they have in common beside them.
+Beside what every run's folder holds (see :mod:`mmkg.training.runner`), there are at the end ``ranks-test.npz``,
+``learning_curve.png`` and ``report.html``. A run of several seeds holds one such folder each, ``seed-0``, ``seed-1``,
+…, and what they have in common beside them.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mmkg.errors import ConfigError, TrainingError
@@ -28,31 +24,25 @@ from mmkg.evaluation.metrics import (
 from mmkg.evaluation.plots import plot_learning_curves
 from mmkg.evaluation.report import RunResult, make_report, worst_examples
 from mmkg.shards import write_bytes, write_json
-from mmkg.training.checkpoint import BEST, CHECKPOINT, load_model, read_checkpoint, write_checkpoint
+from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint
 from mmkg.training.data import LinkPredictionData, read_link_prediction_data, read_names
-from mmkg.training.environment import describe_environment
+from mmkg.training.distributed import Processes
 from mmkg.training.hardware import choose_device, using_threads
-from mmkg.training.loop import LinkPredictionLoop
+from mmkg.training.link_prediction import LinkPredictionLearner, loop_settings
+from mmkg.training.loop import TrainingLoop
 from mmkg.training.models import make_model
-from mmkg.training.recipes import LinkPredictionRecipe, change_recipe, open_recipe
+from mmkg.training.recipes import LinkPredictionRecipe, open_recipe
 from mmkg.training.run_folder import (
-    CONFIG,
     CURVE,
     ENVIRONMENT,
-    METRICS_FILE,
     REPORT,
-    check_run_folder,
     read_history,
     read_json,
     read_ranks,
     read_run_config,
-    write_history,
     write_ranks,
 )
-
-logger = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
+from mmkg.training.runner import OpenedRun, Progress, over_seeds, run_seeds, run_to_end, say, training_summary
 
 
 def train(
@@ -84,23 +74,18 @@ def train(
         ShardError: a table is missing.
     """
     recipe = open_recipe(recipe) if isinstance(recipe, str) else recipe
+
+    def train_one(one: LinkPredictionRecipe, folder: Path, resume: bool, progress: Progress | None) -> dict[str, Any]:
+        return _train_one(one, tables_folder, folder, resume=resume, progress=progress)
+
+    def summarise(folders: Sequence[Path]) -> dict[str, Any]:
+        results = [_read_result(folder, tables_folder) for folder in folders]
+        page = make_report(results, title=f"{recipe.name}, {len(folders)} seeds", split="test")
+        write_bytes(run_folder / REPORT, page.encode())
+        return _over_seeds(recipe, results)
+
     chosen = [recipe.random_seed] if seeds is None else list(seeds)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ConfigError(f"seeds must be different numbers, at least one; found {chosen}")
-    if len(chosen) == 1:
-        recipe = change_recipe(recipe, {"random_seed": chosen[0]})
-        return _train_one(recipe, tables_folder, run_folder, resume=resume, progress=progress)
-    for seed in chosen:
-        folder = run_folder / f"seed-{seed}"
-        say = None if progress is None else _prefixed(progress, f"seed {seed}: ")
-        one = change_recipe(recipe, {"random_seed": seed})
-        _train_one(one, tables_folder, folder, resume=resume and (folder / CONFIG).exists(), progress=say)
-    results = [_read_result(run_folder / f"seed-{seed}", tables_folder) for seed in chosen]
-    summary = _over_seeds(recipe, chosen, results)
-    page = make_report(results, title=f"{recipe.name}, {len(chosen)} seeds", split="test")
-    write_bytes(run_folder / REPORT, page.encode())
-    write_json(run_folder / METRICS_FILE, summary)
-    return summary
+    return run_seeds(recipe, run_folder, chosen, train_one, summarise, resume=resume, progress=progress)
 
 
 def evaluate_run(
@@ -152,82 +137,55 @@ def compare_runs(first: Path, second: Path, *, split: str = "test") -> Compariso
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    recipe: LinkPredictionRecipe
-    data: LinkPredictionData
-    loop: LinkPredictionLoop
-    tables_folder: Path
-
-
 def _train_one(
     recipe: LinkPredictionRecipe, tables_folder: Path, folder: Path, *, resume: bool, progress: Progress | None
 ) -> dict[str, Any]:
-    check_run_folder(folder, recipe, resume=resume)
-    if (folder / METRICS_FILE).exists():
-        _say(progress, "this run is finished; its metrics are read")
-        return read_json(folder / METRICS_FILE)
-    data = read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused)
-    with _opened(recipe, data, tables_folder, progress) as opened:
-        loop, path = opened.loop, folder / CHECKPOINT
-        folder.mkdir(parents=True, exist_ok=True)
-        if resume and path.exists():
-            loop.load(read_checkpoint(path), path)
-            _say(progress, f"going on after step {loop.position.step:,}")
-        else:
-            write_json(folder / CONFIG, {"recipe": recipe.model_dump(), "tables": str(tables_folder.resolve())})
-        write_json(folder / ENVIRONMENT, _environment(loop))
-        for _ in loop.run():
-            if loop.best:
-                write_checkpoint(folder / BEST, loop.best, {"epoch": loop.position.best_epoch, "data": data.digest()})
-            write_checkpoint(path, loop.tensors(), loop.document())
-            write_history(folder, loop.position.history)
-    result, _ = _evaluate(folder, tables_folder, "test" if len(data.test) else "valid", progress)
-    return _finish(folder, result)
+    @contextmanager
+    def open_run(processes: Processes) -> Iterator[OpenedRun]:
+        data = read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused)
+        with _opened(recipe, data) as learner:
+            settings = loop_settings(recipe)
+            loop = TrainingLoop(learner, settings, device=learner.device, processes=processes, progress=progress)
+            yield OpenedRun(loop=loop)
 
+    def finish(loop: TrainingLoop) -> dict[str, Any]:
+        result, split = _evaluate(folder, tables_folder, None, progress)
+        return _finish(folder, result, split, loop)
 
-def _environment(loop: LinkPredictionLoop) -> dict[str, Any]:
-    described = describe_environment(loop.device)
-    parameters = sum(parameter.numel() for parameter in loop.model.parameters())
-    return described | {
-        "products": str(loop.products).removeprefix("torch."),
-        "random_seed": loop.recipe.random_seed,
-        "parameters": parameters,
-    }
+    inputs = {"tables": str(tables_folder.resolve())}
+    return run_to_end(recipe, folder, open_run, finish, inputs=inputs, resume=resume, progress=progress)
 
 
 @contextmanager
-def _opened(
-    recipe: LinkPredictionRecipe, data: LinkPredictionData, tables_folder: Path, progress: Progress | None
-) -> Iterator[_Opened]:
+def _opened(recipe: LinkPredictionRecipe, data: LinkPredictionData) -> Iterator[LinkPredictionLearner]:
     """A model with its first vectors drawn by the recipe's seed; torch's threads and generator are put back after."""
     device = choose_device(recipe.device)
     random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with random, using_threads(recipe.threads):
         torch.manual_seed(recipe.random_seed)
-        model = make_model(recipe, data).to(device)
-        loop = LinkPredictionLoop(recipe, data, model, device=device, progress=progress)
-        yield _Opened(recipe=recipe, data=data, loop=loop, tables_folder=tables_folder)
+        yield LinkPredictionLearner(recipe, data, make_model(recipe, data).to(device), device=device)
 
 
 def _evaluate(
-    folder: Path, tables_folder: Path | None, split: str, progress: Progress | None
-) -> tuple[RunResult, LinkPredictionData]:
-    """Rank a split with the best model of a run; leaves the ranks in its folder."""
-    recipe, tables_folder = read_run_config(folder, tables_folder)
+    folder: Path, tables_folder: Path | None, split: str | None, progress: Progress | None
+) -> tuple[RunResult, str]:
+    """Rank a split (None: test, or valid if that is empty) with the best model of a run; leaves the ranks."""
+    recipe, config = read_run_config(folder, LinkPredictionRecipe)
+    tables_folder = tables_folder or Path(config["tables"])
     data = read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused)
+    split = split or ("test" if len(data.test) else "valid")
     triples = data.split(split)
     if not len(triples):
         raise ConfigError(f"the split '{split}' of {tables_folder} is empty, so there is nothing to rank")
     best = read_checkpoint(folder / BEST)
     if best.document["data"] != data.digest():
         raise TrainingError(f"{folder}: the tables in {tables_folder} are not those this run was trained on")
-    _say(progress, f"ranking {len(triples):,} {split} triples")
-    with _opened(recipe, data, tables_folder, progress) as opened:
-        load_model(opened.loop.model, best.tensors, folder / BEST)
-        ranks = opened.loop.rank(triples)
+    say(progress, f"ranking {len(triples):,} {split} triples")
+    with _opened(recipe, data) as learner:
+        load_trained(learner.model, best.tensors, folder / BEST)
+        ranks = learner.rank(triples)
     write_ranks(folder, split, ranks)
-    return _result(folder, recipe, ranks, data, tables_folder), data
+    return _result(folder, recipe, ranks, data, tables_folder), split
 
 
 def _result(
@@ -251,29 +209,18 @@ def _result(
 
 def _read_result(folder: Path, tables_folder: Path) -> RunResult:
     """A finished run's result, from the ranks it left."""
-    recipe, _ = read_run_config(folder, tables_folder)
+    recipe, _ = read_run_config(folder, LinkPredictionRecipe)
     data = read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused)
     split = "test" if len(data.test) else "valid"
     return _result(folder, recipe, read_ranks(folder, split), data, tables_folder)
 
 
-def _finish(folder: Path, result: RunResult) -> dict[str, Any]:
-    """Write plots, report, and metrics last: a folder with ``metrics.json`` is a finished run."""
-    document = read_checkpoint(folder / CHECKPOINT).document["position"]
-    split = "test" if (folder / "ranks-test.npz").exists() else "valid"
-    metrics = _as_json(result, split) | {
-        "training": {
-            "stopped": document["stopped"],
-            "steps": document["step"],
-            "minutes": round(document["elapsed_seconds"] / 60, 3),
-            "best_epoch": document["best_epoch"],
-            "best_valid_mrr": document["best_mrr"] if document["best_mrr"] >= 0 else None,
-        }
-    }
+def _finish(folder: Path, result: RunResult, split: str, loop: TrainingLoop) -> dict[str, Any]:
+    """Write plots and report; return the metrics."""
     write_bytes(folder / CURVE, plot_learning_curves({result.name: result.history}))
     write_bytes(folder / REPORT, make_report([result], title=result.name, split=split).encode())
-    write_json(folder / METRICS_FILE, metrics)
-    return metrics
+    training = {**training_summary(loop), "best_valid_mrr": loop.position.best_score}
+    return {**_as_json(result, split), "training": training}
 
 
 def _as_json(result: RunResult, split: str) -> dict[str, Any]:
@@ -286,24 +233,11 @@ def _as_json(result: RunResult, split: str) -> dict[str, Any]:
     }
 
 
-def _over_seeds(recipe: LinkPredictionRecipe, seeds: Sequence[int], results: Sequence[RunResult]) -> dict[str, Any]:
-    values = {name: np.array([result.metrics.both[name].value for result in results]) for name in METRICS}
+def _over_seeds(recipe: LinkPredictionRecipe, results: Sequence[RunResult]) -> dict[str, Any]:
+    seeds = [result.config["random_seed"] for result in results]
     return {
         "name": recipe.name,
-        "seeds": list(seeds),
-        **{
-            name: {"mean": float(column.mean()), "standard_deviation": float(column.std(ddof=1))}
-            for name, column in values.items()
-        },
+        "seeds": seeds,
+        **over_seeds({name: [result.metrics.both[name].value for result in results] for name in METRICS}),
         "runs": {f"seed-{seed}": result.metrics.as_json() for seed, result in zip(seeds, results, strict=True)},
     }
-
-
-def _say(progress: Progress | None, line: str) -> None:
-    logger.info("%s", line)
-    if progress is not None:
-        progress(line)
-
-
-def _prefixed(progress: Progress, prefix: str) -> Progress:
-    return lambda line: progress(f"{prefix}{line}")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from mmkg.errors import TrainingError
 from mmkg.evaluation.link_prediction import Ranks
 from mmkg.shards import write_bytes
-from mmkg.training.recipes import LinkPredictionRecipe
+from mmkg.training.recipes import Recipe
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -24,8 +24,8 @@ REPORT = "report.html"
 _RANK_ARRAYS = ("triples", "optimistic", "pessimistic", "num_candidates")
 
 
-def read_run_config(folder: Path, tables_folder: Path | None = None) -> tuple[LinkPredictionRecipe, Path]:
-    """Return a run's recipe and the folder of its tables.
+def read_run_config(folder: Path, recipe: type[Recipe]) -> tuple[Recipe, dict[str, Any]]:
+    """Return a run's recipe, and everything that was written beside it.
 
     Raises:
         TrainingError: there is no run in the folder.
@@ -35,7 +35,7 @@ def read_run_config(folder: Path, tables_folder: Path | None = None) -> tuple[Li
         hint = f" It holds runs of several seeds: choose one of {', '.join(seeds)}." if seeds else ""
         raise TrainingError(f"{folder}: no run here ({CONFIG} is missing).{hint}")
     config = read_json(folder / CONFIG)
-    return LinkPredictionRecipe(**config["recipe"]), tables_folder or Path(config["tables"])
+    return recipe(**config["recipe"]), config
 
 
 def check_run_folder(folder: Path, recipe: BaseModel, *, resume: bool) -> None:

@@ -13,11 +13,12 @@ from mmkg.embeddings.atlas_tokenizer import AtlasTokenizer, make_vocabulary
 from mmkg.errors import ConfigError, TrainingError
 from mmkg.training.checkpoint import read_checkpoint
 from mmkg.training.contrastive.augment import augment
-from mmkg.training.contrastive.loop import ContrastiveLoop
+from mmkg.training.contrastive.learner import ContrastiveLearner, loop_settings
 from mmkg.training.contrastive.model import make_model, normalise, open_exported
 from mmkg.training.contrastive.pictures import digest_of_pictures, read_captioned_pictures
 from mmkg.training.contrastive.recipe import AugmentationConfig, list_contrastive_recipes, open_contrastive_recipe
 from mmkg.training.contrastive.run import evaluate_contrastive_run, is_contrastive_run, train_contrastive
+from mmkg.training.loop import TrainingLoop
 from mmkg.training.run_folder import read_history
 
 from .made_pictures import COLOURS, SHAPES, write_pictures
@@ -36,13 +37,14 @@ def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
-def make_loop(pictures, **overrides) -> ContrastiveLoop:
+def make_loop(pictures, **overrides) -> TrainingLoop:
     recipe, splits = recipe_of(**overrides), read_captioned_pictures(pictures)
     tokenizer = AtlasTokenizer.of(make_vocabulary(splits["train"].texts, recipe.vocabulary_size), recipe.context_length)
     torch.manual_seed(0)
     model = make_model(recipe, len(tokenizer.tokens))
     parts = {"data_digest": "pictures", "device": torch.device("cpu")}
-    return ContrastiveLoop(recipe, splits["train"], splits["valid"], model, tokenizer, **parts)
+    learner = ContrastiveLearner(recipe, splits["train"], splits["valid"], model, tokenizer, **parts)
+    return TrainingLoop(learner, loop_settings(recipe), device=torch.device("cpu"))
 
 
 # --- recipes and pictures
@@ -163,31 +165,31 @@ def test_pictures_are_never_mirrored():
 
 def test_after_a_backward_pass_no_parameter_lacks_a_gradient(pictures):
     loop = make_loop(pictures)
-    loop.loss(np.arange(32), np.random.default_rng(0)).backward()
+    loop.learner.loss(np.arange(32), np.random.default_rng(0)).backward()
     lacking = [n for n, p in loop.model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert lacking == []
 
 
 def test_a_picture_or_text_alone_has_the_vector_it_has_in_a_batch(pictures):
     loop = make_loop(pictures)
-    pixels, texts = loop.valid.pixels(32), ["a red disc", "a bar", "something else that is much longer"]
-    images, words = loop.encode_images(pixels), loop.encode_texts(texts)
+    pixels, texts = loop.learner.valid.pixels(32), ["a red disc", "a bar", "something else that is much longer"]
+    images, words = loop.learner.encode_images(pixels), loop.learner.encode_texts(texts)
     for place in (0, 5):
-        np.testing.assert_allclose(loop.encode_images(pixels[place : place + 1])[0], images[place], atol=1e-5)
+        np.testing.assert_allclose(loop.learner.encode_images(pixels[place : place + 1])[0], images[place], atol=1e-5)
     for place, text in enumerate(texts):
-        np.testing.assert_allclose(loop.encode_texts([text])[0], words[place], atol=1e-5)
+        np.testing.assert_allclose(loop.learner.encode_texts([text])[0], words[place], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
 
 
 def test_captions_are_drawn_by_kind_first(pictures):
     loop = make_loop(pictures, captions_per_picture=300)
-    drawn = [loop.train.kinds[caption] for caption in loop._draw_captions(0, np.random.default_rng(0))]
+    drawn = [loop.learner.train.kinds[caption] for caption in loop.learner._draw_captions(0, np.random.default_rng(0))]
     assert {kind: drawn.count(kind) > 60 for kind in drawn} == {"whole": True, "shape": True, "colour": True}
 
 
 def test_a_kind_of_three_times_the_weight_is_drawn_three_times_as_often(pictures):
     loop = make_loop(pictures, captions_per_picture=1000, kind_weights={"shape": 3.0})
-    drawn = [loop.train.kinds[caption] for caption in loop._draw_captions(0, np.random.default_rng(0))]
+    drawn = [loop.learner.train.kinds[caption] for caption in loop.learner._draw_captions(0, np.random.default_rng(0))]
     assert {kind: round(drawn.count(kind) / 100) for kind in drawn} == {"whole": 2, "shape": 6, "colour": 2}
 
 
@@ -242,13 +244,14 @@ def test_open_clip_loads_the_exported_model_and_gives_its_vectors(finished, pict
     best = read_checkpoint(folder / "checkpoint.safetensors").part("best")
     loop = make_loop(pictures)
     loop.model.load_state_dict(best)
-    image = next(iter(loop.valid.open_pictures()))
+    image = next(iter(loop.learner.valid.open_pictures()))
     with torch.no_grad():
         vector = model.encode_image(preprocess(image)[None], normalize=True)
         words = model.encode_text(tokenizer("a red disc"), normalize=True)
-    np.testing.assert_allclose(vector.numpy(), loop.encode_images(loop.valid.pixels(32)[:1]), atol=0.01)  # float16
-    np.testing.assert_allclose(words.numpy(), loop.encode_texts(["a red disc"]), atol=0.01)
-    seen = normalise(loop.valid.pixels(32)[:1].float() / 255)
+    pixels = loop.learner.valid.pixels(32)[:1]
+    np.testing.assert_allclose(vector.numpy(), loop.learner.encode_images(pixels), atol=0.01)  # float16
+    np.testing.assert_allclose(words.numpy(), loop.learner.encode_texts(["a red disc"]), atol=0.01)
+    seen = normalise(pixels.float() / 255)
     torch.testing.assert_close(preprocess(image)[None], seen, atol=0.02, rtol=0)
 
 

@@ -1,13 +1,13 @@
 """Contrastive runs: a recipe and a folder of captioned pictures in, a run's folder out.
 
-A run's folder holds ``config.json`` (the recipe and where the pictures are), ``environment.json``, ``metrics.jsonl``
-(a row an epoch), ``checkpoint.safetensors`` (to go on from), and at the end ``model/`` (the best model by valid
-recall, as open_clip loads it), ``learning_curve.png``, ``report.html`` and ``metrics.json``. All figures are those of
-``model/``, loaded by open_clip with its own preprocessing and float16 weights: what is measured is what is shipped.
+Beside what every run's folder holds (see :mod:`mmkg.training.runner`), there are at the end ``model/`` (the best model
+by valid recall, as open_clip loads it, in place of ``model.safetensors``), ``learning_curve.png`` and ``report.html``.
+All figures are those of ``model/``, loaded by open_clip with its own preprocessing and float16 weights: what is
+measured is what is shipped.
 """
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ import torch
 from mmkg.embeddings.atlas_tokenizer import AtlasTokenizer, make_vocabulary
 from mmkg.errors import ConfigError, TrainingError
 from mmkg.shards import write_bytes, write_json
-from mmkg.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
-from mmkg.training.contrastive.loop import ContrastiveLoop
+from mmkg.training.contrastive.learner import ContrastiveLearner, loop_settings
 from mmkg.training.contrastive.model import export_model, make_model, open_exported
 from mmkg.training.contrastive.pictures import (
     TRAIN,
@@ -37,21 +36,18 @@ from mmkg.training.contrastive.retrieval import (
     one_caption_a_statement,
     specific_captions,
 )
-from mmkg.training.environment import describe_environment
+from mmkg.training.distributed import Processes
 from mmkg.training.hardware import choose_device, using_threads
+from mmkg.training.loop import TrainingLoop
 from mmkg.training.run_folder import (
     CONFIG,
     CURVE,
     ENVIRONMENT,
-    METRICS_FILE,
     REPORT,
-    check_run_folder,
     read_history,
     read_json,
-    write_history,
 )
-
-logger = logging.getLogger(__name__)
+from mmkg.training.runner import OpenedRun, Progress, run_to_end, training_summary
 
 MODEL_FOLDER = "model"
 HOW = (
@@ -70,7 +66,7 @@ def train_contrastive(
     run_folder: Path,
     *,
     resume: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train by a recipe, evaluate on every split but train, and leave a run folder.
 
@@ -91,15 +87,25 @@ def train_contrastive(
         NotInstalled: open_clip is not there.
     """
     recipe = open_contrastive_recipe(recipe) if isinstance(recipe, str) else recipe
-    check_run_folder(run_folder, recipe, resume=resume)
-    if resume and (run_folder / METRICS_FILE).exists():
-        return read_json(run_folder / METRICS_FILE)
-    splits = read_captioned_pictures(pictures_folder)
-    tokens = make_vocabulary(splits[TRAIN].texts, recipe.vocabulary_size)
-    loop = _train(recipe, splits, tokens, pictures_folder, run_folder, resume=resume, progress=progress)
-    export_model(run_folder / MODEL_FOLDER, loop.best, recipe, tokens)
-    with using_threads(recipe.threads):
-        return _finish(run_folder, recipe, splits, loop)
+
+    @contextmanager
+    def open_run(processes: Processes) -> Iterator[OpenedRun]:
+        with _opened(recipe, pictures_folder) as (learner, counts):
+            settings = loop_settings(recipe)
+            loop = TrainingLoop(learner, settings, device=learner.device, processes=processes, progress=progress)
+            yield OpenedRun(loop=loop, environment=counts)
+
+    def finish(loop: TrainingLoop) -> dict[str, Any]:
+        splits = read_captioned_pictures(pictures_folder)
+        tokens = make_vocabulary(splits[TRAIN].texts, recipe.vocabulary_size)
+        export_model(run_folder / MODEL_FOLDER, loop.best, recipe, tokens)
+        with using_threads(recipe.threads):
+            return _finish(run_folder, recipe, splits, loop)
+
+    inputs = {"pictures": str(pictures_folder.resolve())}
+    return run_to_end(
+        recipe, run_folder, open_run, finish, inputs=inputs, resume=resume, keep_best=False, progress=progress
+    )
 
 
 def evaluate_contrastive_run(
@@ -154,75 +160,44 @@ def measure_model(
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _train(
-    recipe: ContrastiveRecipe,
-    splits: dict[str, CaptionedPictures],
-    tokens: list[str],
-    pictures_folder: Path,
-    run_folder: Path,
-    *,
-    resume: bool,
-    progress: Callable[[str], None] | None,
-) -> ContrastiveLoop:
-    """Run the loop to its end; torch's threads and generator are put back after."""
+@contextmanager
+def _opened(recipe: ContrastiveRecipe, pictures_folder: Path) -> Iterator[tuple[ContrastiveLearner, dict[str, int]]]:
+    """A new model with its pictures, and how many there are of each split; torch is put back as it was after."""
+    splits = read_captioned_pictures(pictures_folder)
+    tokens = make_vocabulary(splits[TRAIN].texts, recipe.vocabulary_size)
     device = choose_device(recipe.device)
     random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with random, using_threads(recipe.threads):
         torch.manual_seed(recipe.random_seed)
-        model = make_model(recipe, len(tokens)).to(device)
-        loop = ContrastiveLoop(
+        learner = ContrastiveLearner(
             recipe,
             splits[TRAIN],
             splits.get(VALID),
-            model,
+            make_model(recipe, len(tokens)).to(device),
             AtlasTokenizer.of(tokens, recipe.context_length),
             data_digest=digest_of_pictures(pictures_folder, splits),
             device=device,
-            progress=progress,
         )
-        run_folder.mkdir(parents=True, exist_ok=True)
-        path = run_folder / CHECKPOINT
-        if resume and path.exists():
-            loop.load(read_checkpoint(path), path)
-            _say(progress, f"going on after step {loop.position.step:,}")
-        else:
-            config = {"recipe": recipe.model_dump(), "pictures": str(pictures_folder.resolve())}
-            write_json(run_folder / CONFIG, config)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        counts = {f"{split}_pictures": len(pictures.files) for split, pictures in splits.items()}
-        described = describe_environment(device) | {"parameters": parameters, **counts}
-        write_json(run_folder / ENVIRONMENT, described)
-        for _ in loop.run():
-            write_checkpoint(path, loop.tensors(), loop.document())
-            write_history(run_folder, loop.position.history)
-    return loop
+        yield learner, {f"{split}_pictures": len(pictures.files) for split, pictures in splits.items()}
 
 
 def _finish(
-    folder: Path, recipe: ContrastiveRecipe, splits: dict[str, CaptionedPictures], loop: ContrastiveLoop
+    folder: Path, recipe: ContrastiveRecipe, splits: dict[str, CaptionedPictures], loop: TrainingLoop
 ) -> dict[str, Any]:
-    """Measure, write plot and report, and metrics last: a folder with ``metrics.json`` is a finished run."""
+    """Measure, write plot and report; return the metrics."""
     held_out = {split: pictures for split, pictures in splits.items() if split != TRAIN}
     measured, examples = _measure(folder / MODEL_FOLDER, held_out, recipe.random_seed)
-    position = loop.position
     metrics: dict[str, Any] = {
         "name": recipe.name,
         "how": HOW,
         "splits": measured,
-        "training": {
-            "stopped": position.stopped,
-            "steps": position.step,
-            "minutes": round(position.elapsed_seconds / 60, 3),
-            "best_epoch": position.best_epoch,
-            "best_valid_recall_at_1": position.best_recall if position.best_recall >= 0 else None,
-        },
+        "training": {**training_summary(loop), "best_valid_recall_at_1": loop.position.best_score},
     }
     curve = plot_learning(read_history(folder))
     write_bytes(folder / CURVE, curve)
     settings = {**recipe.model_dump(), **read_json(folder / ENVIRONMENT)}
     page = make_contrastive_report(recipe.name, metrics, curve, examples, settings)
     write_bytes(folder / REPORT, page.encode())
-    write_json(folder / METRICS_FILE, metrics)
     return metrics
 
 
@@ -279,9 +254,3 @@ def _examples(
             )
         )
     return found
-
-
-def _say(progress: Callable[[str], None] | None, line: str) -> None:
-    logger.info("%s", line)
-    if progress is not None:
-        progress(line)
