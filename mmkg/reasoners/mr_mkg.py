@@ -165,7 +165,9 @@ class MrMkg(nn.Module):
         image_BPd, mask_BP = self._patches(batch, text_BLd)
         seen_BLd = self._seen(self.visual_adapter, text_BLd, image_BPd, mask_BP)
         node_NW = row_Nd = None
-        known: list[Tensor] = [text_BLd.new_zeros(0, self.llm.width)] * len(batch.tokens)
+        text = _rows_of(text_BLd, mask_BL)
+        seen = _rows_of(seen_BLd, mask_BL & mask_BP.any(dim=1)[:, None])
+        known = [text_BLd.new_zeros(0, self.llm.width)] * len(text)
         if self.knowledge is not None and self.knowledge_adapter is not None:
             if batch.graph is None or batch.graph.num_graphs != len(batch.tokens):
                 found = "none" if batch.graph is None else str(batch.graph.num_graphs)
@@ -174,12 +176,8 @@ class MrMkg(nn.Module):
             row_Nd = self.knowledge_adapter.adapt(node_NW)
             known = self._known(batch.graph, row_Nd, text_BLd, mask_BL, image_BPd, mask_BP)
         filled = [
-            {
-                "knowledge": known[item],
-                "image": seen_BLd[item][mask_BL[item]] if bool(mask_BP[item].any()) else text_BLd[item][:0],
-                "text": text_BLd[item][mask_BL[item]],
-            }
-            for item in range(len(batch.tokens))
+            {"knowledge": one_known, "image": one_seen, "text": one_text}
+            for one_known, one_seen, one_text in zip(known, seen, text, strict=True)
         ]
         prompt = fill_slots(self.template, filled, self._template_rows(text_BLd), self._first(text_BLd))
         return Read(prompt=prompt, node_NW=node_NW, row_Nd=row_Nd)
@@ -274,16 +272,19 @@ class MrMkg(nn.Module):
         if len(row_Nd) == 0:
             return [text_BLd.new_zeros(0, self.llm.width)] * len(text_BLd)
         row_BMd = row_Nd[graph.node_GM]
-        by_text = self._seen(self.knowledge_adapter, text_BLd, row_BMd, graph.mask_GM)
-        by_image = None
-        if self.config.query == "image" and image_BPd.shape[1]:
-            by_image = self._seen(self.knowledge_adapter, image_BPd, row_BMd, graph.mask_GM)
-        known = []
-        for item in range(len(text_BLd)):
-            if not bool(graph.mask_GM[item].any()):
-                known.append(text_BLd.new_zeros(0, self.llm.width))
-            elif by_image is not None and bool(mask_BP[item].any()):
-                known.append(by_image[item][mask_BP[item]])
-            else:
-                known.append(by_text[item][mask_BL[item]])
-        return known
+        there_B1 = graph.mask_GM.any(dim=1)[:, None]
+        by_image_B1 = mask_BP.any(dim=1)[:, None] & there_B1
+        if self.config.query == "text":
+            by_image_B1 = torch.zeros_like(by_image_B1)
+        read_BLd = self._seen(self.knowledge_adapter, text_BLd, row_BMd, graph.mask_GM)
+        by_text = _rows_of(read_BLd, mask_BL & there_B1 & ~by_image_B1)
+        if not bool(by_image_B1.any()):
+            return by_text
+        read_BPd = self._seen(self.knowledge_adapter, image_BPd, row_BMd, graph.mask_GM)
+        by_image = _rows_of(read_BPd, mask_BP & by_image_B1)
+        return [torch.cat(pair) for pair in zip(by_text, by_image, strict=True)]
+
+
+def _rows_of(row_BLd: Tensor, mask_BL: Tensor) -> list[Tensor]:
+    """Each item's rows that the mask shows; cut out of all at once, so that their gradients are put together once."""
+    return list(row_BLd[mask_BL].split(mask_BL.sum(dim=1).tolist()))

@@ -113,12 +113,11 @@ def fill_slots(
         items.append(torch.cat([*start, *rows]))
         places.append(ends)
     longest = max(len(item) for item in items)
-    row_BPd = items[0].new_zeros(len(items), longest, items[0].shape[1])
-    mask_BP = torch.zeros(len(items), longest, dtype=torch.bool, device=row_BPd.device)
     start_B = torch.tensor([longest - len(item) for item in items])
-    for number, item in enumerate(items):
-        row_BPd[number, longest - len(item) :] = item
-        mask_BP[number, longest - len(item) :] = True
+    mask_BP = (torch.arange(longest)[None, :] >= start_B[:, None]).to(items[0].device)
+    # one copy for all items: a gradient of each one's own would be as large as the batch
+    row_BPd = items[0].new_zeros(len(items) * longest, items[0].shape[1])
+    row_BPd = row_BPd.index_copy(0, mask_BP.flatten().nonzero()[:, 0], torch.cat(items)).unflatten(0, mask_BP.shape)
     end_BS = torch.stack(places) + start_B[:, None]
     place_of = {
         name: end_BS[:, number : number + 2] for number, (is_slot, name) in enumerate(template.parts) if is_slot

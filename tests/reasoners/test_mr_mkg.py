@@ -220,15 +220,21 @@ def test_scores_are_over_exactly_the_candidates_and_a_node_that_is_none_has_no_s
 
 
 @pytest.mark.capability("MR-16")
-def test_similarity_counts_as_it_is_weighted_and_starts_without_any():
-    head = make_head()
+def test_similarity_and_priors_count_as_they_are_weighted_and_start_without_any():
+    head = make_head(num_priors=2)
     named = head.candidate_CD[[1, 4]][None]
     assert not head(torch.zeros(1, 4), named).any()
     with torch.no_grad():
         head.similarity_K.copy_(torch.tensor([2.0, 0.0]))
     score = head(torch.zeros(1, 4), named)
     assert score.argmax().item() == 1
-    assert score.max().item() == pytest.approx(2.0, rel=1e-5)
+    assert score.max().item() == pytest.approx(2.0 * 20, rel=1e-5)
+    prior = torch.zeros(1, 5, 2)
+    prior[0, 2] = torch.tensor([30.0, 15.0])
+    assert torch.equal(head(torch.zeros(1, 4), named, prior_BCF=prior), score)
+    with torch.no_grad():
+        head.prior_F.copy_(torch.tensor([1.0, 1.0]))
+    assert head(torch.zeros(1, 4), named, prior_BCF=prior).argmax().item() == 2
     with pytest.raises(ConfigError, match="at least one candidate"):
         RankingHead(torch.zeros(0, 3), state_width=4, node_width=2, num_named=1)
 
