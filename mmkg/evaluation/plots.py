@@ -1,4 +1,4 @@
-"""Plots of link prediction as PNG bytes: learning curves, MRR with intervals, where ranks lie."""
+"""Plots as PNG bytes: learning curves of any run; of link prediction MRR with intervals, where ranks lie."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,27 @@ _INK, _SECOND, _GRID = "#1f4e79", "#c55a11", "#d9d9d9"
 _COLOURS = (_INK, _SECOND, "#548235", "#7f6000", "#7030a0", "#404040")
 
 
-def plot_learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """Draw valid MRR and loss of one or more runs over their minutes.
+def plot_learning_curves(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    column: str = "valid_mrr",
+    title: str = "MRR of the valid sample",
+) -> bytes:
+    """Draw a valid score and the loss of one or more runs over their minutes.
 
     Args:
         histories: run -> the rows of its ``metrics.jsonl``.
+        column: of the score; rows without it are epochs without a look.
+        title: what the score is.
     """
     figure = _figure(height=3.2, width=8.0)
     left, right = figure.subplots(1, 2)
     for colour, (name, rows) in zip(_colours(len(histories)), histories.items(), strict=True):
-        looks = [row for row in rows if "valid_mrr" in row]
-        left.plot([_minutes(r) for r in looks], [r["valid_mrr"] for r in looks], "o-", color=colour, label=name, ms=3)
+        looks = [row for row in rows if column in row]
+        left.plot([_minutes(r) for r in looks], [r[column] for r in looks], "o-", color=colour, label=name, ms=3)
         right.plot([_minutes(r) for r in rows], [r["loss"] for r in rows], "-", color=colour, label=name)
-    for axes, title in ((left, "MRR of the valid sample"), (right, "training loss")):
-        axes.set_title(title, fontsize=10)
+    for axes, heading in ((left, title), (right, "training loss")):
+        axes.set_title(heading, fontsize=10)
         axes.set_xlabel("minutes")
         axes.grid(color=_GRID)
     if len(histories) > 1:

@@ -110,39 +110,53 @@ def make_report(
         split: which triples were ranked: train | valid | test.
         comparisons: "one against other" -> paired comparison.
     """
-    parts = [f"<h1>{_text(title)}</h1>", _note(runs, split), _metric_table(runs)]
+    parts = [_note(runs, split), _metric_table(runs)]
     if len(runs) > 1:
         parts.append(_seed_table(runs))
-    parts += [_picture(plot_mrr({run.name: run.metrics.both["mrr"] for run in runs}), "MRR with interval")]
+    parts += [html_picture(plot_mrr({run.name: run.metrics.both["mrr"] for run in runs}), "MRR with interval")]
     if comparisons:
         parts.append(_comparison_table(comparisons))
     histories = {run.name: run.history for run in runs if run.history}
     if histories:
-        parts += ["<h2>Learning</h2>", _picture(plot_learning_curves(histories), "learning curves")]
+        parts += ["<h2>Learning</h2>", html_picture(plot_learning_curves(histories), "learning curves")]
     for run in runs:
-        parts += [f"<h2>{_text(run.name)}</h2>", _picture(plot_ranks(run.ranks), "ranks"), _direction_table(run)]
+        parts += [
+            f"<h2>{html_text(run.name)}</h2>",
+            html_picture(plot_ranks(run.ranks), "ranks"),
+            _direction_table(run),
+        ]
         if run.worst:
             parts += ["<h3>Furthest from right</h3>", _worst_table(run.worst)]
-        parts += ["<h3>Settings</h3>", _pairs({**run.config, **run.environment})]
-    body = "\n".join(parts)
+        parts += ["<h3>Settings</h3>", html_pairs({**run.config, **run.environment})]
+    return html_page(title, parts)
+
+
+def html_page(title: str, parts: Sequence[str]) -> str:
+    """Return a page out of its title, which is its heading too, and what stands below it, as HTML."""
+    body = "\n".join([f"<h1>{html_text(title)}</h1>", *parts])
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{_text(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{html_text(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def html_note(words: str) -> str:
+    """Return a remark in grey."""
+    return f'<p class="note">{html_text(words)}</p>'
 
 
 def _note(runs: Sequence[RunResult], split: str) -> str:
     first = runs[0].metrics
     return (
-        f'<p class="note">{first.num_triples:,} {_text(split)} triples, each asked in both directions; filtered ranks, '
-        f"ties in the middle. Intervals hold {first.level:.0%} of {first.draws:,} bootstrap draws of triples: how much "
-        "a number would move with other triples, not with another seed of training.</p>"
+        f'<p class="note">{first.num_triples:,} {html_text(split)} triples, each asked in both directions; '
+        f"filtered ranks, ties in the middle. Intervals hold {first.level:.0%} of {first.draws:,} bootstrap draws of "
+        "triples: how much a number would move with other triples, not with another seed of training.</p>"
     )
 
 
 def _metric_table(runs: Sequence[RunResult]) -> str:
-    rows = [[_TITLES[name], *(_interval(run.metrics.both[name]) for run in runs)] for name in METRICS]
-    return _table(["", *(run.name for run in runs)], rows)
+    rows = [[_TITLES[name], *(interval_text(run.metrics.both[name]) for run in runs)] for name in METRICS]
+    return html_table(["", *(run.name for run in runs)], rows)
 
 
 def _seed_table(runs: Sequence[RunResult]) -> str:
@@ -150,15 +164,15 @@ def _seed_table(runs: Sequence[RunResult]) -> str:
     for name in METRICS:
         values = np.array([run.metrics.both[name].value for run in runs])
         rows.append([_TITLES[name], f"{values.mean():.4f}", f"{values.std(ddof=1):.4f}"])
-    return "<h2>Over runs</h2>" + _table(["", "mean", "standard deviation"], rows)
+    return "<h2>Over runs</h2>" + html_table(["", "mean", "standard deviation"], rows)
 
 
 def _comparison_table(comparisons: Mapping[str, Comparison]) -> str:
     rows = [
-        [name, _interval(c.difference), f"{c.p_value:.3g}", f"{c.wins:,}", f"{c.losses:,}", f"{c.ties:,}"]
+        [name, interval_text(c.difference), f"{c.p_value:.3g}", f"{c.wins:,}", f"{c.losses:,}", f"{c.ties:,}"]
         for name, c in comparisons.items()
     ]
-    return "<h2>Paired</h2>" + _table(["", "difference of MRR", "p", "better on", "worse on", "equal on"], rows)
+    return "<h2>Paired</h2>" + html_table(["", "difference of MRR", "p", "better on", "worse on", "equal on"], rows)
 
 
 def _direction_table(run: RunResult) -> str:
@@ -169,7 +183,7 @@ def _direction_table(run: RunResult) -> str:
         for category, directions in run.metrics.by_category.items()
         for direction, values in directions.items()
     ]
-    return _table(["", *(_TITLES[name] for name in names)], rows)
+    return html_table(["", *(_TITLES[name] for name in names)], rows)
 
 
 def _worst_table(worst: Sequence[WorstExample]) -> str:
@@ -180,20 +194,23 @@ def _worst_table(worst: Sequence[WorstExample]) -> str:
         rows.append(
             [asked[0], example.relation, asked[1], answer, f"{example.rank:,.1f} of {example.num_candidates:,}"]
         )
-    return _table(["head", "relation", "tail", "true answer", "rank"], rows)
+    return html_table(["head", "relation", "tail", "true answer", "rank"], rows)
 
 
-def _interval(interval: Interval) -> str:
+def interval_text(interval: Interval) -> str:
+    """Return a value with its interval."""
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
-    return _table(["setting", "value"], [[name, str(value)] for name, value in values.items()])
+def html_pairs(values: Mapping[str, Any]) -> str:
+    """Return a table of settings."""
+    return html_table(["setting", "value"], [[name, str(value)] for name, value in values.items()])
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    lines = ["".join(f"<td{_align(cell)}>{_text(cell)}</td>" for cell in row) for row in rows]
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; cells are texts, those that begin with a digit stand on the right."""
+    head = "".join(f"<th>{html_text(cell)}</th>" for cell in header)
+    lines = ["".join(f"<td{_align(cell)}>{html_text(cell)}</td>" for cell in row) for row in rows]
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
@@ -201,9 +218,11 @@ def _align(cell: str) -> str:
     return ' class="n"' if cell[:1].isdigit() or cell[:2].strip("-").isdigit() else ""
 
 
-def _picture(png: bytes, words: str) -> str:
-    return f'<p><img alt="{_text(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+def html_picture(png: bytes, words: str) -> str:
+    """Return a picture that is inside the page."""
+    return f'<p><img alt="{html_text(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
 
 
-def _text(words: str) -> str:
+def html_text(words: str) -> str:
+    """Return words that no part of is markup."""
     return html.escape(words)

@@ -287,4 +287,5 @@ class MrMkg(nn.Module):
 
 def _rows_of(row_BLd: Tensor, mask_BL: Tensor) -> list[Tensor]:
     """Each item's rows that the mask shows; cut out of all at once, so that their gradients are put together once."""
-    return list(row_BLd[mask_BL].split(mask_BL.sum(dim=1).tolist()))
+    counts: list[int] = mask_BL.sum(dim=1).tolist()
+    return list(torch.split(row_BLd[mask_BL], counts))

@@ -117,7 +117,7 @@ def fill_slots(
     mask_BP = (torch.arange(longest)[None, :] >= start_B[:, None]).to(items[0].device)
     # one copy for all items: a gradient of each one's own would be as large as the batch
     row_BPd = items[0].new_zeros(len(items) * longest, items[0].shape[1])
-    row_BPd = row_BPd.index_copy(0, mask_BP.flatten().nonzero()[:, 0], torch.cat(items)).unflatten(0, mask_BP.shape)
+    row_BPd = row_BPd.index_copy(0, mask_BP.flatten().nonzero()[:, 0], torch.cat(items)).view(*mask_BP.shape, -1)
     end_BS = torch.stack(places) + start_B[:, None]
     place_of = {
         name: end_BS[:, number : number + 2] for number, (is_slot, name) in enumerate(template.parts) if is_slot

@@ -40,12 +40,14 @@ class Look:
         label: the score's name in progress lines, e.g. ``valid MRR``.
         numbers: columns of the history, the score among them if it is to be there.
         later_wins: of two models with the same score keep the later one, not the earlier.
+        chooses: False where the score is only told, since it is what will be reported: the last model is kept.
     """
 
     score: float
     label: str
     numbers: Mapping[str, float]
     later_wins: bool = False
+    chooses: bool = True
 
 
 class Learner(Protocol):

@@ -8,6 +8,7 @@ the clock unless the settings say ``max_minutes``. So a run that goes on after a
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mmkg.errors import TrainingError
 from mmkg.evaluation.link_prediction import Int64Array
+from mmkg.training.average import RunningMean
 from mmkg.training.checkpoint import (
     Checkpoint,
     load_optimiser,
@@ -89,6 +91,7 @@ class TrainingLoop:
         self.batches_per_epoch = len(learner.batches(self._order_of(0)))
         if not self.batches_per_epoch:
             raise TrainingError(f"there are no {learner.unit} to learn from")
+        self.mean = RunningMean(settings.average) if settings.average else None
         self.stepper = Stepper(learner, settings, device=device, processes=self.processes)
         self._progress = progress if progress is not None and self.processes.is_first else _say_nothing
         self._started = time.monotonic()
@@ -141,6 +144,8 @@ class TrainingLoop:
         done = self.stepper.step(rows, place, learning_rate=self.learning_rate(), number=position.step)
         position.batch += 1
         position.step += 1
+        if self.mean is not None:
+            self.mean.update(self.model, position.step)
         position.loss_sum += done.loss * len(rows)
         position.loss_rows += len(rows)
         for name, value in done.numbers.items():
@@ -214,7 +219,8 @@ class TrainingLoop:
             position.stopped = f"all {settings.epochs} epochs are done"
         shown = ""
         if position.stopped or position.epoch % settings.valid_every == 0:
-            numbers, shown = self._look(row["epoch"])
+            with nullcontext() if self.mean is None else self.mean.in_place(self.model):
+                numbers, shown = self._look(row["epoch"])
             row |= numbers
         position.elapsed_seconds = self._elapsed_seconds()
         row["elapsed_seconds"] = round(position.elapsed_seconds, 3)
@@ -236,6 +242,10 @@ class TrainingLoop:
             self._keep(epoch)  # nothing to choose by: the last is the best
             return {}, ""
         best = position.best_score
+        if not look.chooses:
+            position.best_score = look.score
+            self._keep(epoch)
+            return dict(look.numbers), f", {look.label} {look.score:.4f}"
         if best is None or look.score > best:
             position.looks_without_gain = 0
         else:
@@ -258,6 +268,7 @@ class TrainingLoop:
         groups = {
             "model": trained_state(self.model),
             "best": self.best,
+            "mean": {} if self.mean is None else self.mean.mean,
             "optimiser": optimiser_tensors(self.stepper.optimiser),
         }
         for rank, states in enumerate(self.processes.gather(random_tensors(self.device))):
@@ -286,6 +297,8 @@ class TrainingLoop:
         if states := checkpoint.part(_random_group(self.processes.rank)):
             load_random(states, self.device)
         self.best = checkpoint.part("best")
+        if self.mean is not None:
+            self.mean.mean = {name: value.to(self.device) for name, value in checkpoint.part("mean").items()}
         try:
             self.position = Position(**document["position"])
         except TypeError as error:

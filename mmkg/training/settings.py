@@ -38,6 +38,8 @@ class LoopSettings(BaseModel):
     """Share of the run in which the learning rate rises."""
     gradient_clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient of all parameters together."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the running mean over steps that is measured and kept instead of the last step; 0 is none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: the forward pass under torch's autocast; parameters and optimiser keep their type."""
     valid_every: int = Field(default=1, ge=1)

@@ -176,6 +176,13 @@ def test_of_equal_scores_the_learner_says_which_model_is_kept(later_wins, kept):
     assert finish(loop_of(learner)).position.best_epoch == kept
 
 
+def test_a_score_that_chooses_nothing_is_told_and_the_last_model_kept():
+    learner, scores = MadeLearner(), iter([0.5, 0.9, 0.1])
+    learner.look = lambda: Look(score=next(scores), label="score", numbers={}, chooses=False)
+    loop = finish(loop_of(learner, epochs=3, patience=1))
+    assert (loop.position.best_epoch, loop.position.best_score) == (3, 0.1)
+
+
 def test_the_model_is_told_when_it_is_trained_and_when_it_is_looked_at():
     learner, seen = MadeLearner(), []
     loss, look = learner.loss, learner.look
@@ -191,7 +198,9 @@ def test_the_model_is_told_when_it_is_trained_and_when_it_is_looked_at():
 @pytest.mark.parametrize("cut_at", [3, 12, 17])
 def test_a_run_cut_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(tmp_path, cut_at):
     """Three steps of two micro-batches an epoch, dropout of torch's generator and noise of numpy's."""
-    settings = settings_of(accumulate=2, checkpoint_minutes=1e-9, weight_decay=0.01, warmup=0.3, schedule="cosine")
+    settings = settings_of(
+        accumulate=2, checkpoint_minutes=1e-9, weight_decay=0.01, warmup=0.3, schedule="cosine", average=0.9
+    )
     kind = {"dropout": 0.3, "noise": 0.1, "by_weight": True}
     train(tmp_path / "straight", lambda: MadeLearner(**kind), settings=settings)
     with pytest.raises(KeyboardInterrupt):

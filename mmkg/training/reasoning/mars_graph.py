@@ -1,0 +1,268 @@
+"""The graph of MARS: MarKG and the pairs of train as one, and the subgraph of each item.
+
+A pair of train is an edge of its own relation (``analogy P31``), so that what a look-up knows is in the graph and an
+ablation can take it out. An item's subgraph is retrieved from its question entity, as in the paper: the nearest
+triples, their entities, one hop, the best of it; the example's two entities are added with their edges to what is
+there. The item's own two facts are edges like others, and are hidden when the item is learnt from.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from mmkg.errors import ConfigError
+from mmkg.subgraphs.adjacency import Adjacency
+from mmkg.subgraphs.assemble import MultimodalSubgraph, Picture, assemble
+from mmkg.subgraphs.retrieve import RetrievalCache, RetrievalConfig
+from mmkg.subgraphs.triple_index import ComposedIndex
+from mmkg.tasks.mars import MarKG, MarsItem
+from mmkg.tasks.mars_controls import strict_triples
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+RELEVANCE_GAIN = 20.0  # of a cosine, before triples of one node are summed: only the best count
+NUM_FEATURES = 3  # of a node, see `node_features`
+
+
+class MarsGraphConfig(BaseModel):
+    """Which edges the graph of MARS has, and how an item's subgraph is retrieved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    with_markg: bool = True
+    """MarKG's triples."""
+    with_facts: bool = True
+    """The pairs of train; without them and with MarKG, nothing of train can be looked up."""
+    strict: bool = False
+    """Leave out of MarKG every edge between the two entities of a pair of train or dev."""
+    retrieval: RetrievalConfig = RetrievalConfig(num_nearest=20, num_triples=48, max_neighbours=200)
+    """n, N and hops; the paper's N for MARS is about 10."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """An analogy over the graph: as head is to tail, so is the question to what?
+
+    Attributes:
+        head, tail, question, answer: entity indices.
+        relation: of the graph; its two facts are hidden when this is learnt from.
+        reverse: the facts run from answer to question and from tail to head.
+        own_count: items of train with this question, relation and answer; they say nothing when this is learnt.
+    """
+
+    head: int
+    tail: int
+    question: int
+    answer: int
+    relation: int
+    reverse: bool = False
+    own_count: int = 0
+
+    @property
+    def facts(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """The triples that say the answer and the example."""
+        if self.reverse:
+            return (self.answer, self.relation, self.question), (self.tail, self.relation, self.head)
+        return (self.question, self.relation, self.answer), (self.head, self.relation, self.tail)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ItemGraph:
+    """An item's subgraph, with what hides its answer and what is known of its nodes.
+
+    Attributes:
+        subgraph: seeds are question, head, tail, each once.
+        entity_N: entity index of each node; -1 for a picture.
+        keep_E: False for the item's own facts.
+        relevance_N: how near the question the triples of each node are, 0 for none.
+    """
+
+    subgraph: MultimodalSubgraph
+    entity_N: Ints
+    keep_E: npt.NDArray[np.bool_]
+    relevance_N: Floats
+
+
+def relation_names(train: Sequence[MarsItem]) -> list[str]:
+    """The relations of train, sorted: they are numbered after those of MarKG."""
+    return sorted({item.relation for item in train})
+
+
+def questions_of(items: Sequence[MarsItem], markg: MarKG, train: Sequence[MarsItem]) -> list[Question]:
+    """Items as questions over the graph.
+
+    Args:
+        items: of train, or others: a relation that train does not have is numbered -1 and hides nothing.
+        markg: the graph.
+        train: numbers relations, and says how often each fact is asked for.
+    """
+    number = {name: len(markg.relation_ids) + place for place, name in enumerate(relation_names(train))}
+    count = Counter((item.question, item.relation, item.answer) for item in train)
+    return [
+        Question(
+            head=item.example_head,
+            tail=item.example_tail,
+            question=item.question,
+            answer=item.answer,
+            relation=number.get(item.relation, -1),
+            own_count=count[item.question, item.relation, item.answer],
+        )
+        for item in items
+    ]
+
+
+class MarsGraph:
+    """All edges, their vectors, and the subgraph of any item."""
+
+    def __init__(
+        self,
+        markg: MarKG,
+        train: Sequence[MarsItem],
+        entity_ND: Floats,
+        relation_RD: Floats,
+        config: MarsGraphConfig,
+        *,
+        hidden_pairs: Sequence[MarsItem] = (),
+        pictures: Mapping[int, Sequence[Picture]] | None = None,
+    ) -> None:
+        """Put the edges together.
+
+        Args:
+            markg: the graph.
+            train: its pairs become edges.
+            entity_ND: vectors of the entities.
+            relation_RD: vectors of MarKG's relations.
+            config: which edges.
+            hidden_pairs: more items whose pairs a strict graph must not tie, those of dev.
+            pictures: of entities, the best first.
+
+        Raises:
+            ConfigError: a graph without any edge was asked for.
+        """
+        self.markg, self.config, self.pictures = markg, config, pictures or {}
+        names = relation_names(train)
+        count = len(markg.relation_ids)
+        of_id = {name: place for place, name in enumerate(markg.relation_ids)}
+        like = np.zeros((len(names), entity_ND.shape[1]), np.float32)
+        for place, name in enumerate(names):
+            if name in of_id:
+                like[place] = relation_RD[of_id[name]]
+        self.relation_RD = np.concatenate([relation_RD, like])
+        self.entity_ND = entity_ND
+        self.group_R = np.repeat([0, 1, 2], [count, len(names), 2])  # MarKG, pairs, "image of" and "attribute of"
+        parts = [np.empty((0, 3), np.int64)]
+        if config.with_markg:
+            parts.append(strict_triples(markg, [*train, *hidden_pairs]) if config.strict else markg.triples)
+        if config.with_facts:
+            facts = {fact for question in questions_of(train, markg, train) for fact in question.facts}
+            parts.append(np.array(sorted(facts), dtype=np.int64).reshape(-1, 3))
+        self.triples = np.concatenate(parts)
+        if not len(self.triples):
+            raise ConfigError("the graph of MARS has no edge: set with_markg or with_facts, or knowledge='none'")
+
+    @property
+    def num_relations(self) -> int:
+        """MarKG's, and one for each relation of train."""
+        return len(self.relation_RD)
+
+    @cached_property
+    def adjacency(self) -> Adjacency:
+        """Of all edges."""
+        return Adjacency.from_triples(*self.triples.T, num_entities=len(self.markg.entity_ids))
+
+    @cached_property
+    def _retrieval(self) -> RetrievalCache:
+        index = ComposedIndex(self.triples, self.entity_ND, self.relation_RD)
+        return RetrievalCache(None, index, self.adjacency, self.config.retrieval)
+
+    @cached_property
+    def _row_of(self) -> dict[tuple[int, int, int], int]:
+        return {(h, r, t): row for row, (h, r, t) in enumerate(self.triples.tolist())}
+
+    @cached_property
+    def _edges_of(self) -> dict[int, list[int]]:
+        """Rows of the triples at each entity that is somebody's example; made as they are asked for."""
+        return {}
+
+    def subgraph_of(self, item: Question) -> ItemGraph:
+        """Return the subgraph of an item; an entity without vector is retrieved for by its edges alone."""
+        query_D = self.entity_ND[item.question]
+        rows: list[int] = []
+        score_of: dict[int, float] = {}
+        if query_D.any():
+            found = self._retrieval.retrieve(query_D, (item.question,))
+            rows = found.rows.tolist()
+            score_of = dict(zip(rows, found.scores.tolist(), strict=True))
+        named = list(dict.fromkeys([item.question, item.head, item.tail]))
+        entities = dict.fromkeys([*named, *self.triples[rows][:, [0, 2]].ravel().tolist()])
+        for end in named:
+            for row in self._incident(end):
+                head, _, tail = self.triples[row].tolist()
+                if row not in score_of and head in entities and tail in entities:
+                    score_of[row] = -np.inf
+        rows = sorted(score_of)
+        place = {entity: number for number, entity in enumerate(entities)}
+        chosen = self.triples[rows].reshape(-1, 3)
+        subgraph = assemble(
+            entity_ids=[self.markg.entity_ids[entity] for entity in entities],
+            labels=[self.markg.names[entity] for entity in entities],
+            vectors=[self.entity_ND[entity] if self.entity_ND[entity].any() else None for entity in entities],
+            src=np.array([place[head] for head in chosen[:, 0].tolist()], dtype=np.int64),
+            relation=chosen[:, 1],
+            dst=np.array([place[tail] for tail in chosen[:, 2].tolist()], dtype=np.int64),
+            num_relations=self.num_relations,
+            num_seeds=len(named),
+            dimension=self.entity_ND.shape[1],
+            pictures={place[entity]: self.pictures[entity] for entity in entities if entity in self.pictures},
+        )
+        hidden = {self._row_of.get(fact) for fact in item.facts}
+        keep_E = np.ones(subgraph.num_edges, np.bool_)
+        keep_E[: len(rows)] = [row not in hidden for row in rows]
+        return ItemGraph(
+            subgraph=subgraph,
+            entity_N=np.concatenate([np.array(list(entities)), np.full(subgraph.num_nodes - len(entities), -1)]),
+            keep_E=keep_E,
+            relevance_N=_relevance(subgraph, keep_E, np.array([score_of[row] for row in rows])),
+        )
+
+    def _incident(self, entity: int) -> list[int]:
+        if entity not in self._edges_of:
+            sides = (self.adjacency.outgoing, self.adjacency.incoming)
+            self._edges_of[entity] = [
+                row for side in sides for row in side.triples[side.indptr[entity] : side.indptr[entity + 1]].tolist()
+            ]
+        return self._edges_of[entity]
+
+
+def _relevance(subgraph: MultimodalSubgraph, keep_E: npt.NDArray[np.bool_], score_E: npt.NDArray[np.float64]) -> Floats:
+    """log(1 + Σ exp(gain · cosine)) over the triples of each node that are not hidden."""
+    weight = np.where(keep_E[: len(score_E)], np.exp(RELEVANCE_GAIN * score_E), 0.0)
+    total = np.zeros(subgraph.num_nodes)
+    np.add.at(total, subgraph.src_E[: len(score_E)], weight)
+    np.add.at(total, subgraph.dst_E[: len(score_E)], weight)
+    return (np.log1p(total) / RELEVANCE_GAIN).astype(np.float32)
+
+
+def node_features(graph: ItemGraph, question: Question, answer_count: Mapping[int, int], *, hide: bool) -> Floats:
+    """What is known of each node beside its vector, (N, 3): log answer count, relevance, log degree.
+
+    Args:
+        graph: of the item.
+        question: of the item.
+        answer_count: how often each entity is an answer in train.
+        hide: leave out the item's own fact, since it is learnt from.
+    """
+    count = np.array([answer_count.get(entity, 0) for entity in graph.entity_N.tolist()], dtype=np.float32)
+    seen_E = np.ones_like(graph.keep_E)
+    if hide:
+        count[graph.entity_N == question.answer] -= question.own_count
+        seen_E = graph.keep_E
+    ends = np.concatenate([graph.subgraph.src_E[seen_E], graph.subgraph.dst_E[seen_E]])
+    degree = np.bincount(ends, minlength=graph.subgraph.num_nodes).astype(np.float32)
+    return np.stack([np.log1p(count), graph.relevance_N, np.log1p(degree)], axis=1)
