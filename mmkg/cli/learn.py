@@ -6,9 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from mmkg.cli.output import JsonOption, print_json, print_table
-from mmkg.errors import ConfigError, TrainingError, require, unknown_name
+from mmkg.errors import ConfigError, TrainingError, require
 
-_CONTRASTIVE = "contrastive/"
 _SHOWN = {"mrr": "MRR", "hits_at_1": "Hits@1", "hits_at_3": "Hits@3", "hits_at_10": "Hits@10"}
 
 
@@ -21,8 +20,11 @@ def register(app: typer.Typer) -> None:
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Such as link_prediction/rgat_complex.")],
     build: Annotated[str | None, typer.Option(metavar="BUILD", help="The build to learn from.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of a benchmark's files, as they are published, for mr_mkg and language.")
+    ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder of pictures with captions (index.tsv), for a contrastive recipe.")
+        Path | None, typer.Option(help="Folder of pictures: with captions (index.tsv) for a contrastive recipe.")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE unless given.")] = None,
     settings: Annotated[
@@ -38,45 +40,34 @@ def train(
     Example: mmkg train link_prediction/rgat_complex_tiny --build builds/atlas
 
     Example: mmkg train contrastive/atlas_clip_tiny --pictures FOLDER
+
+    Example: mmkg train mr_mkg/synthetic_tiny
+
+    Example: mmkg train mr_mkg/mars --data FOLDER --seeds 3
     """
     require("torch", extra="graph", needed_by="mmkg train")
-    from mmkg.training.contrastive.recipe import list_contrastive_recipes
-    from mmkg.training.recipes import list_recipes
+    from mmkg.cli.learning import Learning, train_by_recipe
 
-    known = (*list_recipes(), *list_contrastive_recipes())
-    if recipe not in known:
-        raise ConfigError(unknown_name("recipe", recipe, known))
-    changes = [*(settings or []), *([f"max_minutes={max_minutes}"] if max_minutes else [])]
     folder = run or Path("runs") / recipe.replace("/", "-")
-    progress = None if as_json else _say
-    if recipe.startswith(_CONTRASTIVE):
-        from mmkg.training.contrastive.recipe import open_contrastive_recipe
-        from mmkg.training.contrastive.run import train_contrastive
-
-        if pictures is None or build is not None or seeds > 1:
-            raise ConfigError(f"{recipe} learns from --pictures FOLDER, one seed at a time (--set random_seed=1)")
-        chosen = open_contrastive_recipe(recipe, changes)
-        metrics = train_contrastive(chosen, pictures, folder, resume=resume, progress=progress)
-    else:
-        from mmkg.builds import find_build_folder
-        from mmkg.training.recipes import open_recipe
-        from mmkg.training.run import train as train_run
-
-        if build is None or pictures is not None:
-            raise ConfigError(f"{recipe} learns from --build BUILD")
-        metrics = train_run(
-            open_recipe(recipe, changes),
-            find_build_folder(build),
-            folder,
-            seeds=list(range(seeds)) if seeds > 1 else None,
+    metrics = train_by_recipe(
+        Learning(
+            recipe=recipe,
+            changes=[*(settings or []), *([f"max_minutes={max_minutes}"] if max_minutes else [])],
+            run_folder=folder,
+            build=build,
+            data=data,
+            pictures=pictures,
+            seeds=seeds,
             resume=resume,
-            progress=progress,
+            progress=None if as_json else _say,
         )
+    )
     if as_json:
         print_json(metrics)
         return
     print_metrics(metrics)
-    print(f"report: {folder / 'report.html'}")
+    if (folder / "report.html").exists():
+        print(f"report: {folder / 'report.html'}")
 
 
 def evaluate(
@@ -98,6 +89,18 @@ def evaluate(
 
     if not run.exists():
         raise TrainingError(f"{run}: no such run. `mmkg train RECIPE --build BUILD` makes one.")
+    from mmkg.training.reasoning.mars_run import evaluate_mars, is_mars_run
+
+    if is_mars_run(run):
+        if build is not None or pictures is not None or against is not None or split != "test":
+            raise ConfigError(f"{run}: a run on MARS is evaluated on its dev items; leave out the other options")
+        metrics = evaluate_mars(run)
+        if as_json:
+            print_json(metrics)
+            return
+        print_metrics(metrics)
+        print(f"report: {run / 'report.html'}")
+        return
     if is_contrastive_run(run):
         if build is not None or against is not None:
             raise ConfigError(f"{run}: a contrastive run is evaluated on pictures; leave out --build and --against")
@@ -121,6 +124,15 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     """Print a run's metrics with their 95 % intervals, or the mean and spread over several seeds."""
     if "splits" in metrics:
         _print_retrieval(metrics["splits"])
+        return
+    if "rows" in metrics:
+        _print_analogies(metrics)
+        return
+    if "accuracy" in metrics:
+        _print_answers(metrics)
+        return
+    if "mrr" not in metrics:
+        print_json(metrics)
         return
     if "seeds" in metrics:
         rows = [
@@ -149,6 +161,31 @@ def _print_retrieval(splits: dict[str, Any]) -> None:
             ]
             rows.append([split, direction, f"{values['num_queries']:,}", f"{values['num_candidates']:,}", *shown])
     print_table(["split", "direction", "queries", "candidates", "recall@1 (chance)", "recall@5 (chance)"], rows)
+
+
+def _print_analogies(metrics: dict[str, Any]) -> None:
+    """Print Hits@1 and MRR of the model beside the look-ups, all items and those that tell reasoning from look-up."""
+    rows = {**metrics.get("lookups", {}), **metrics["rows"]}
+    shown = []
+    for name, row in rows.items():
+        groups = row.get("groups", row)
+        cells = []
+        for group in ("all", "unseen pairs"):
+            for figure in ("hits_at_1", "mrr"):
+                value = groups[group][figure]
+                spread = f" ± {value['standard_deviation']:.3f}" if "mean" in value else ""
+                cells.append(f"{value['mean'] if 'mean' in value else value['value']:.3f}{spread}")
+        shown.append([name, *cells])
+    print_table([metrics["split"], "Hits@1", "MRR", "Hits@1, unseen pairs", "MRR, unseen pairs"], shown)
+
+
+def _print_answers(metrics: dict[str, Any]) -> None:
+    """Print accuracy with its interval, and whatever stands beside it."""
+    rows = []
+    for name, value in metrics.items():
+        if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+            rows.append([name.replace("_", " "), f"{value['value']:.4f}", f"{value['low']:.4f} … {value['high']:.4f}"])
+    print_table([metrics["name"], "value", "95 % interval"], rows)
 
 
 def _say(line: str) -> None:

@@ -112,5 +112,7 @@ class KnowledgeEncoder(nn.Module):
         graph = batch.graph.with_inverse_relations().with_self_relation()
         if keep_E is not None:
             keep_E = torch.cat([keep_E, keep_E, keep_E.new_ones(batch.graph.num_nodes)])
-        out_NW: Tensor = self.encoder(graph, state_NW, self.relations(), keep_E)
+        # sums over many edges stay in float32, whatever the rest is computed in
+        with torch.autocast(state_NW.device.type, enabled=False):
+            out_NW: Tensor = self.encoder(graph, state_NW.float(), self.relations().float(), keep_E)
         return out_NW

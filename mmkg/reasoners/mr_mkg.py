@@ -192,7 +192,7 @@ class MrMkg(nn.Module):
 
     def states(self, read: Read) -> Tensor:
         """Return the LLM's state after each prompt, (B, s): what a ranking head reads."""
-        return self.llm.states(read.prompt.row_BPd, read.prompt.mask_BP)
+        return self.llm.states(read.prompt.row_BPd, read.prompt.mask_BP).float()
 
     def alignment_loss(self, read: Read, graph: MultimodalBatch, generator: torch.Generator) -> Tensor:
         """Return L_a, a mean over the graphs of the batch; 0 where no graph has two pictures of two entities.
@@ -233,19 +233,23 @@ class MrMkg(nn.Module):
         token_BL = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in tokens], device=device)
         length_B = torch.tensor([len(row) for row in tokens], device=device)
         mask_BL = torch.arange(longest, device=device)[None, :] < length_B[:, None]
-        return self.llm.embed(token_BL), mask_BL
+        return self._words(token_BL), mask_BL
 
     def _template_rows(self, text_BLd: Tensor) -> dict[str, Tensor]:
         """Word embeddings of the texts between slots."""
         texts = [text for is_slot, text in self.template.parts if not is_slot]
         device = text_BLd.device
-        return {text: self.llm.embed(torch.tensor([self.llm.tokens(text)], device=device))[0] for text in texts}
+        return {text: self._words(torch.tensor([self.llm.tokens(text)], device=device))[0] for text in texts}
 
     def _first(self, text_BLd: Tensor) -> Tensor | None:
         """The word embedding of the token that the LLM expects first, (1, d), if there is one."""
         if self.llm.bos_id is None:
             return None
-        return self.llm.embed(torch.tensor([[self.llm.bos_id]], device=text_BLd.device))[0]
+        return self._words(torch.tensor([[self.llm.bos_id]], device=text_BLd.device))[0]
+
+    def _words(self, token_BL: Tensor) -> Tensor:
+        """Word embeddings (B, L, d) in the type of what is trained, whatever that of the LLM."""
+        return self.llm.embed(token_BL).float()
 
     def _patches(self, batch: MrMkgInput, text_BLd: Tensor) -> tuple[Tensor, Tensor]:
         """H_I (B, P, d) and its mask; P is 0 where no picture is read."""

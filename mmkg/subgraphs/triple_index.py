@@ -117,6 +117,10 @@ class ComposedIndex:
             length = np.sqrt(np.square(self._sums(np.arange(start, min(start + (1 << 16), len(triples))))).sum(axis=1))
             self._inverse_length[start : start + len(length)] = np.where(length > 0, 1 / np.maximum(length, 1e-300), 0)
         self._inverse_length_32 = self._inverse_length.astype(np.float32)
+        # each product of D numbers is wrong by at most D 2^-24, and there are three of them over a length that may be
+        # small: what lies within twice that of the k-th is scored again
+        # Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1.
+        self._slack = np.float32(6 * (self.dimension + 4) * 2.0**-23) * np.maximum(self._inverse_length_32, 1)
 
     @cached_property
     def digest(self) -> str:
@@ -135,12 +139,8 @@ class ComposedIndex:
         rough += of_entity[self._tail]
         rough *= self._inverse_length_32
         rough[self._inverse_length_32 == 0] = -np.inf
-        # each product of D numbers is wrong by at most D 2^-24, and there are three of them over a length that may be
-        # small: what lies within the bound of the k-th is scored again
-        # Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1.
-        slack = np.float32(3 * (self.dimension + 4) * 2.0**-23) * np.maximum(self._inverse_length_32, 1)
         kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-        candidates = np.flatnonzero(rough + 2 * slack >= kth)
+        candidates = np.flatnonzero(np.add(rough, self._slack, out=rough) >= kth)
         exact = self.scores(query_D, candidates)
         order = np.argsort(-exact, kind="stable")[:k]
         return candidates[order], exact[order].astype(np.float32)

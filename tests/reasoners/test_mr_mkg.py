@@ -96,6 +96,24 @@ def test_adapters_and_encoder_learn_and_the_llm_stays_bit_for_bit(family):
     assert report.total.trainable == sum(p.numel() for p in trained.values())
 
 
+def test_beside_a_language_model_in_bfloat16_it_learns_in_float32_and_under_autocast_too():
+    for family in ("llama", "t5"):
+        exact = make_model(family)
+        for autocast in (False, True):
+            model = make_model(family)
+            model.llm.model.to(torch.bfloat16)
+            batch = make_input(model)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                read = model.read(batch)
+                nll, count = model.answer_loss(read, TARGETS)
+                model.states(read).sum().backward(retain_graph=True)
+                (nll / count).mean().backward()
+            assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+            assert model.knowledge.node.weight.grad.isfinite().all()
+            right = exact.answer_loss(exact.read(batch), TARGETS)[0]
+            assert torch.allclose(nll, right, rtol=0.05, atol=0.3)
+
+
 @pytest.mark.capability("MR-20")
 def test_each_switch_takes_away_its_part_alone():
     whole = make_model()

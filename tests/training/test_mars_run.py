@@ -35,7 +35,8 @@ def parts(folder):
 
 def graph_of(parts, **settings):
     markg, train, dev, entity_ND, relation_RD = parts
-    return MarsGraph(markg, train, entity_ND, relation_RD, MarsGraphConfig(**settings), hidden_pairs=dev)
+    config = MarsGraphConfig(**{"with_example": True, **settings})
+    return MarsGraph(markg, train, entity_ND, relation_RD, config, hidden_pairs=dev)
 
 
 def test_the_graph_is_markg_and_the_pairs_of_train_under_relations_of_their_own(parts):
@@ -85,6 +86,14 @@ def test_how_often_an_answer_was_one_leaves_out_the_item_that_is_learnt(parts):
     assert learnt[node, 0] == pytest.approx(np.log1p(3))
     assert (learnt[:, 2] <= shown[:, 2]).all()
     assert learnt[node, 2] < shown[node, 2]
+
+
+def test_the_example_is_no_part_of_the_subgraph_unless_it_is_asked_for(parts):
+    markg, train, *_ = parts
+    question = questions_of(train, markg, train)[0]
+    item = graph_of(parts, with_example=False).subgraph_of(question)
+    assert item.subgraph.num_seeds == 1
+    assert item.entity_N[0] == question.question
 
 
 @pytest.mark.capability("MR-03")

@@ -9,7 +9,7 @@ predicts the entity and the relation, as the paper says ("entity and relation pr
 Source: Lee et al., ACL 2024, arXiv:2406.02030, section 4.1.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +27,7 @@ from mmkg.subgraphs.batch_multimodal import batch_multimodal
 from mmkg.tasks.mars import MarKG, MarsItem
 from mmkg.training.batches import batches_by_length
 from mmkg.training.learner import Look, LossParts
-from mmkg.training.reasoning.mars_graph import ItemGraph, MarsGraph, Question, node_features
+from mmkg.training.reasoning.mars_graph import ItemGraph, MarsGraph, Question, count_answers, node_features
 
 Int64Array = npt.NDArray[np.int64]
 NUM_NAMED = 3  # question, example head, example tail
@@ -101,7 +101,7 @@ class MarsLearner:
                 f"{len(lost):,} of {len(self.questions):,} analogies have an answer that is no candidate, first "
                 f"'{markg.names[lost[0].answer]}' ({markg.entity_ids[lost[0].answer]}); leave them out beforehand"
             )
-        self._answers: Mapping[int, int] = Counter(item.answer for item in train)
+        self._answers: Mapping[int, int] = count_answers(train)
         self._count_C = torch.tensor([float(self._answers[entity]) for entity in candidate_C.tolist()])
         self._graphs: dict[Question, ItemGraph] = {}
         self._names: dict[int, list[int]] = {}

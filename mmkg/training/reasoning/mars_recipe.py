@@ -36,8 +36,10 @@ class MarsRecipe(LoopSettings):
     """Who makes vectors of names and descriptions; CLIP in the paper."""
     once_a_fact: bool = True
     """An epoch has each of train's 929 facts once, by an example drawn anew, and not each of its 10,641 items."""
+    swap: bool = True
+    """Learn from each item's example as a question too, its question being the example. Our choice: twice the facts."""
     relation_weight: float = Field(default=0.5, ge=0)
-    """μ, of telling the relation. Our choice."""
+    """μ, of telling the relation, in the stage on MarKG. Our choice."""
     hidden_width: int = Field(default=32, ge=1)
     """Of the ranking head. Our choice."""
     matrix_width: int = Field(default=0, ge=0)
@@ -64,16 +66,16 @@ class MarsRecipe(LoopSettings):
 
 _LOOP: dict[str, Any] = {
     "batch_size": 64,
-    "epochs": 16,
+    "epochs": 10,
     "learning_rate": 3e-3,
     "weight_decay": 0.01,
     "warmup": 0.05,
     "gradient_clip": 1.0,
     "average": 0.99,
-    "valid_every": 4,
+    "valid_every": 5,
 }
 _MODEL = MrMkgConfig(graph_width=32, num_layers=1, dropout=0.3, vector_gain=0.0)
-_MARS: dict[str, Any] = {**_LOOP, "model": _MODEL, "pretrain_epochs": 1}
+_MARS: dict[str, Any] = {**_LOOP, "model": _MODEL, "pretrain_epochs": 1, "pretrain_limit": 6_000}
 
 
 def _with_model(**settings: Any) -> dict[str, Any]:

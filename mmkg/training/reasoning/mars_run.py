@@ -39,7 +39,7 @@ from mmkg.training.distributed import Processes
 from mmkg.training.hardware import choose_device, using_threads
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.reasoning.mars_data import MarsData, read_mars_data
-from mmkg.training.reasoning.mars_graph import NUM_FEATURES, MarsGraph, questions_of, relation_names
+from mmkg.training.reasoning.mars_graph import NUM_FEATURES, MarsGraph, questions_of, relation_names, swapped
 from mmkg.training.reasoning.mars_learner import (
     NUM_NAMED,
     NUM_PRIORS,
@@ -214,7 +214,8 @@ def _opened(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterator[MarsL
             dropout=recipe.model.dropout,
         )
         model = AnalogyModel(reasoner, head, 2 * num_relations).to(device)
-        questions = questions_of(data.train, data.markg, data.train)
+        learnt = [*data.train, *(swapped(data.train) if recipe.swap else [])]
+        questions = questions_of(learnt, data.markg, data.train)
         if stage == "markg":
             questions = markg_questions(
                 data.markg, data.candidate_C, per_fact=recipe.pretrain_per_fact, random_seed=recipe.random_seed
@@ -232,7 +233,7 @@ def _opened(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterator[MarsL
             questions=questions,
             valid=questions_of(data.dev, data.markg, data.train),
             batch_size=recipe.batch_size,
-            relation_weight=recipe.relation_weight,
+            relation_weight=recipe.relation_weight if stage == "markg" else 0.0,
             once_a_fact=recipe.once_a_fact and stage == "mars",
             data_digest=digest([data.digest, stage, llm.digest]),
             max_tokens=recipe.max_tokens,

@@ -1,0 +1,200 @@
+"""What each kind of recipe learns from, and how `mmkg train` and `mmkg evaluate` hand it over.
+
+To add a kind: a prefix in ``KINDS`` with what it needs, and a function here that calls its training.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmkg.errors import ConfigError, unknown_name
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What the command line was told.
+
+    Attributes:
+        recipe: its name.
+        changes: key=value.
+        run_folder: of the run.
+        build, data, pictures: what to learn from; None where it was not given.
+        seeds: how many.
+        resume: go on with what is in the run's folder.
+        progress: called with lines of text; None for none.
+    """
+
+    recipe: str
+    changes: list[str]
+    run_folder: Path
+    build: str | None
+    data: Path | None
+    pictures: Path | None
+    seeds: int
+    resume: bool
+    progress: Progress | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of recipe: which options it needs and may have, and what trains it."""
+
+    needs: tuple[str, ...]
+    may_have: tuple[str, ...] = ()
+    several_seeds: bool = False
+    train: Callable[[Learning], dict[str, Any]]
+
+
+def train_by_recipe(asked: Learning) -> dict[str, Any]:
+    """Train by a recipe's name.
+
+    Raises:
+        ConfigError: no recipe is called so, or it learns from something else than was given.
+    """
+    known = list_all_recipes()
+    if asked.recipe not in known:
+        raise ConfigError(unknown_name("recipe", asked.recipe, known))
+    kind = next(kind for prefix, kind in KINDS.items() if asked.recipe.startswith(prefix))
+    given = {name: getattr(asked, name) for name in ("build", "data", "pictures")}
+    missing = [f"--{name}" for name in kind.needs if given[name] is None]
+    wrong = [f"--{name}" for name, value in given.items() if value is not None and name not in _options(kind)]
+    if missing or wrong:
+        learns = " and ".join(f"--{name} {name.upper()}" for name in kind.needs) or "nothing but its own settings"
+        told = f"missing: {', '.join(missing)}" if missing else f"leave out {', '.join(wrong)}"
+        raise ConfigError(f"{asked.recipe} learns from {learns}; {told}")
+    if asked.seeds > 1 and not kind.several_seeds:
+        raise ConfigError(f"{asked.recipe} is trained one seed at a time: --set random_seed=1, and another --run")
+    return kind.train(asked)
+
+
+def list_all_recipes() -> tuple[str, ...]:
+    """The names of the recipes of every kind."""
+    from mmkg.training.contrastive.recipe import list_contrastive_recipes
+    from mmkg.training.language.recipe import list_language_recipes
+    from mmkg.training.reasoning.mars_recipe import list_mars_recipes
+    from mmkg.training.reasoning.recipe import list_reasoning_recipes
+    from mmkg.training.recipes import list_recipes
+
+    return (
+        *list_recipes(),
+        *list_contrastive_recipes(),
+        *list_language_recipes(),
+        *list_mars_recipes(),
+        *list_reasoning_recipes(),
+    )
+
+
+def _options(kind: Kind) -> tuple[str, ...]:
+    return (*kind.needs, *kind.may_have)
+
+
+def _folder(path: Path | None) -> Path:
+    if path is None:  # never: `needs` was checked
+        raise ConfigError("a folder is missing")
+    return path
+
+
+def _several(asked: Learning) -> list[int] | None:
+    return list(range(asked.seeds)) if asked.seeds > 1 else None
+
+
+def _link_prediction(asked: Learning) -> dict[str, Any]:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.recipes import open_recipe
+    from mmkg.training.run import train
+
+    return train(
+        open_recipe(asked.recipe, asked.changes),
+        find_build_folder(asked.build or ""),
+        asked.run_folder,
+        seeds=_several(asked),
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
+def _contrastive(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.contrastive.recipe import open_contrastive_recipe
+    from mmkg.training.contrastive.run import train_contrastive
+
+    recipe = open_contrastive_recipe(asked.recipe, asked.changes)
+    return train_contrastive(
+        recipe, _folder(asked.pictures), asked.run_folder, resume=asked.resume, progress=asked.progress
+    )
+
+
+def _language(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.language.recipe import open_language_recipe
+    from mmkg.training.language.run import train_language
+
+    if asked.resume:
+        raise ConfigError(f"{asked.recipe} takes minutes and cannot be gone on with; train it anew in another --run")
+    recipe = open_language_recipe(asked.recipe, asked.changes)
+    return train_language(recipe, _folder(asked.data), asked.run_folder, progress=asked.progress)
+
+
+def _mars(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.mars_recipe import open_mars_recipe
+    from mmkg.training.reasoning.mars_run import train_mars
+
+    return train_mars(
+        open_mars_recipe(asked.recipe, asked.changes),
+        _folder(asked.data),
+        asked.run_folder,
+        seeds=_several(asked),
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
+def _scienceqa(asked: Learning) -> dict[str, Any]:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.reasoning.recipe import ScienceQaRecipe, open_reasoning_recipe
+    from mmkg.training.reasoning.scienceqa import train_scienceqa
+
+    recipe = open_reasoning_recipe(asked.recipe, asked.changes)
+    return train_scienceqa(
+        ScienceQaRecipe.model_validate(recipe.model_dump()),
+        _folder(asked.data),
+        find_build_folder(asked.build) if asked.build else None,
+        asked.run_folder,
+        pictures_folder=asked.pictures,
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
+def _synthetic(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.recipe import SyntheticRecipe, open_reasoning_recipe
+    from mmkg.training.reasoning.synthetic import train_synthetic
+
+    recipe = SyntheticRecipe.model_validate(open_reasoning_recipe(asked.recipe, asked.changes).model_dump())
+    return train_synthetic(recipe, asked.run_folder, resume=asked.resume, progress=asked.progress)
+
+
+def _scenes(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.recipe import SceneRecipe, open_reasoning_recipe
+    from mmkg.training.reasoning.scene_pretraining import train_scenes
+
+    return train_scenes(
+        SceneRecipe.model_validate(open_reasoning_recipe(asked.recipe, asked.changes).model_dump()),
+        _folder(asked.data),
+        asked.run_folder,
+        pictures_folder=asked.pictures,
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
+KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
+    "link_prediction/": Kind(needs=("build",), several_seeds=True, train=_link_prediction),
+    "contrastive/": Kind(needs=("pictures",), train=_contrastive),
+    "language/": Kind(needs=("data",), train=_language),
+    "mr_mkg/mars": Kind(needs=("data",), several_seeds=True, train=_mars),
+    "mr_mkg/scienceqa": Kind(needs=("data",), may_have=("build", "pictures"), train=_scienceqa),
+    "mr_mkg/synthetic": Kind(needs=(), train=_synthetic),
+    "mr_mkg/pretrain": Kind(needs=("data",), may_have=("pictures",), train=_scenes),
+}

@@ -1,0 +1,123 @@
+"""Models of runs on questions, opened: a new one, one that starts from another run, the best one of a finished run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from mmkg.errors import TrainingError
+from mmkg.reasoners.llm import FrozenLlm, open_llm
+from mmkg.reasoners.mr_mkg import MrMkg
+from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint, trained_state
+from mmkg.training.hardware import choose_device, using_threads
+from mmkg.training.reasoning.question_learner import AskingSettings, QuestionLearner, check_state
+from mmkg.training.reasoning.questions import QuestionSet
+from mmkg.training.reasoning.recipe import QuestionRecipe
+from mmkg.training.run_folder import ENVIRONMENT, read_json
+
+
+@contextmanager
+def opened_learner(
+    recipe: QuestionRecipe, questions: QuestionSet, *, llm: FrozenLlm | None = None, patch_width: int | None = None
+) -> Iterator[QuestionLearner]:
+    """A new model and its questions; torch's threads and generator are put back after.
+
+    Args:
+        recipe: all settings.
+        questions: of the model.
+        llm: of the recipe, where it is open already.
+        patch_width: of a model that was trained on other questions; None is that of these.
+    """
+    device = choose_device(recipe.device)
+    random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with random, using_threads(recipe.threads):
+        llm = llm if llm is not None else open_llm(recipe.llm, device=device)
+        torch.manual_seed(recipe.random_seed)
+        model = MrMkg(
+            recipe.model,
+            llm,
+            relation_RD=torch.from_numpy(questions.relation_RD),
+            patch_width=questions.patch_width if patch_width is None else patch_width,
+            num_named=1,
+        )
+        if recipe.llm.device_map == "none":
+            model = model.to(device)
+        else:  # the language model lies where it is
+            for name, part in model.named_children():
+                if name != "llm":
+                    part.to(device)
+        asking = AskingSettings(
+            batch_size=recipe.batch_size,
+            max_text_tokens=recipe.max_text_tokens,
+            max_answer_tokens=recipe.max_answer_tokens,
+            choice_score=recipe.choice_score,
+            choose_by=recipe.choose_by,
+            valid_questions=recipe.valid_questions,
+        )
+        yield QuestionLearner(model, questions, asking, device=device)
+
+
+@contextmanager
+def opened_run(
+    recipe: QuestionRecipe, questions: QuestionSet, run_folder: Path, *, llm: FrozenLlm | None = None
+) -> Iterator[QuestionLearner]:
+    """The best model of a finished run, to be asked questions whose graph and embedder are those it learnt from.
+
+    Raises:
+        TrainingError: there is no run, or it was trained beside another language model, or on other vectors.
+    """
+    if not (run_folder / ENVIRONMENT).exists():
+        raise TrainingError(f"{run_folder}: no run here ({ENVIRONMENT} is missing). Train one first.")
+    state = read_json(run_folder / ENVIRONMENT)
+    with opened_learner(recipe, questions, llm=llm, patch_width=state.get("patch_width")) as learner:
+        check_state(learner, state, run_folder / BEST, same_questions=False)
+        if trained_state(learner.model):
+            best = read_checkpoint(run_folder / BEST)
+            load_trained(learner.model, best.tensors, run_folder / BEST)
+        yield learner
+
+
+def load_initial(learner: QuestionLearner, run_folder: Path) -> dict[str, list[str]]:
+    """Start from another run's model: what fits by name and shape is taken, the rest starts new.
+
+    Vectors of single relations are of one graph: they are taken only where the relations' labels have the same vectors
+    in the same order.
+
+    Returns:
+        Names of tensors: ``loaded``, ``new`` (of this model only, or of another shape or graph), ``unused``.
+
+    Raises:
+        TrainingError: there is no such run, it was trained beside another language model or with another embedder, or
+            nothing of it fits.
+    """
+    path = run_folder / BEST
+    if not (run_folder / ENVIRONMENT).exists():
+        raise TrainingError(f"{run_folder}: no run here to start from ({ENVIRONMENT} is missing)")
+    check_state(learner, read_json(run_folder / ENVIRONMENT), path, same_questions=False)
+    found = read_checkpoint(path).tensors
+    own = {name: value for name, value in learner.model.named_parameters() if value.requires_grad}
+    table = "knowledge.relation_text_RD"
+    buffers = dict(learner.model.named_buffers())
+    same_graph = (
+        table in found
+        and table in buffers
+        and found[table].shape == buffers[table].shape
+        and torch.equal(found[table], buffers[table].cpu())
+    )
+    fitting = [
+        name
+        for name, value in own.items()
+        if name in found and found[name].shape == value.shape and (same_graph or name != "knowledge.free")
+    ]
+    if not fitting:
+        raise TrainingError(f"{path}: no tensor of it fits this model; start from a run of the same model settings")
+    with torch.no_grad():
+        for name in fitting:
+            own[name].copy_(found[name])
+    used = {*fitting, *buffers}  # buffers are of the graph, not trained
+    return {
+        "loaded": sorted(fitting),
+        "new": sorted(own.keys() - set(fitting)),
+        "unused": sorted(found.keys() - used),
+    }

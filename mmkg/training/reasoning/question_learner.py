@@ -1,0 +1,304 @@
+r"""What MR-MKG learns from questions: the answer's tokens after knowledge, picture and text, and the alignment.
+
+.. math:: L = L_g + \lambda L_a
+
+:math:`L_g` is the mean negative log likelihood over all answer tokens of a batch, the end of the text among them;
+:math:`L_a` a mean over the batch's subgraphs. Source: Lee et al., ACL 2024, arXiv:2406.02030, section 3.5. Where a
+step is cut into micro-batches, L_g is that of the whole step, and L_a is weighed by answer tokens instead of graphs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mmkg.errors import ConfigError, TrainingError
+from mmkg.evaluation.answers import GivenAnswer, is_exact_match
+from mmkg.evaluation.link_prediction import Int64Array
+from mmkg.reasoners.llm import FrozenLlm
+from mmkg.reasoners.mr_mkg import MrMkg, MrMkgInput
+from mmkg.reasoners.trainable import check_frozen, frozen_digests
+from mmkg.subgraphs.batch_multimodal import batch_multimodal
+from mmkg.training.batches import batches_by_length, share_of_padding
+from mmkg.training.learner import Look, LossParts
+from mmkg.training.reasoning.questions import GraphQuestion, QuestionSet, pad_patches
+
+ChoiceScore = Literal["total", "per_token"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskingSettings:
+    """How questions become tokens, and answers are read out.
+
+    Attributes:
+        batch_size: questions of a step, or read at once.
+        max_text_tokens: of a question; a longer one loses its middle, so that its beginning and end are read.
+        max_answer_tokens: of an answer, with its end; a longer one is cut, and written ones are no longer.
+        choice_score: which likelihood chooses: of the whole text, or a token's mean.
+        choose_by: what the best model has of the valid questions: most right answers, or the least loss.
+        valid_questions: so many of the valid questions are looked at.
+    """
+
+    batch_size: int
+    max_text_tokens: int
+    max_answer_tokens: int
+    choice_score: ChoiceScore = "total"
+    choose_by: Literal["accuracy", "loss"] = "accuracy"
+    valid_questions: int = 500
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """A question as tokens; the targets of its choices are made when they are needed."""
+
+    question: GraphQuestion
+    tokens: list[int]
+    target: list[int]
+
+
+class QuestionLearner:
+    """Questions and an MR-MKG that answers them; a :class:`~mmkg.training.learner.Learner`."""
+
+    unit = "questions"
+    inputs = "questions, or the vectors of their subgraphs,"
+    divisible = True
+
+    def __init__(self, model: MrMkg, questions: QuestionSet, settings: AskingSettings, *, device: torch.device) -> None:
+        """Turn all questions into tokens.
+
+        Args:
+            model: on ``device``.
+            questions: what is learnt from and looked at.
+            settings: how they are read.
+            device: cpu or a GPU.
+        """
+        self.model, self.questions, self.settings, self.device = model, questions, settings, device
+        self.llm: FrozenLlm = model.llm
+        self.num_cut = 0  # questions that lost their middle
+        self._train = [self._ask(question) for question in questions.train]
+        self._valid = [self._ask(question) for question in questions.valid[: settings.valid_questions]]
+        self.length_Q = np.array([self._length(asked) for asked in self._train], np.int64)
+
+    # --- of the loop -------------------------------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> str:
+        """Of questions and vectors."""
+        return self.questions.digest
+
+    @property
+    def num_examples(self) -> int:
+        """How many questions there are to learn from."""
+        return len(self._train)
+
+    def batches(self, random: np.random.Generator) -> Sequence[Int64Array]:
+        """Return an epoch's batches: questions of like length together, the batches in random order."""
+        return batches_by_length(self.length_Q, self.settings.batch_size, random)
+
+    def loss(self, rows: Int64Array, random: np.random.Generator) -> LossParts:
+        """Return L of some questions, with L_g and L_a apart."""
+        asked = [self._train[row] for row in rows.tolist()]
+        batch = self._input(asked)
+        read = self.model.read(batch)
+        nll_B, count_B = self.model.answer_loss(read, [one.target for one in asked])
+        answer = nll_B.sum() / count_B.sum()
+        loss, numbers = answer, {"answer_loss": answer.detach()}
+        weight = self.model.config.alignment_weight
+        if weight and batch.graph is not None:
+            generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+            alignment = self.model.alignment_loss(read, batch.graph, generator)
+            loss, numbers = answer + weight * alignment, {**numbers, "alignment_loss": alignment.detach()}
+        if not loss.requires_grad:  # none of these has a graph or a picture that is read: there is nothing to learn
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            loss = loss + 0 * torch.stack([parameter.sum() for parameter in trained]).sum()
+        return LossParts(loss=loss, numbers=numbers, weight=float(count_B.sum()))
+
+    @torch.no_grad()
+    def look(self) -> Look | None:
+        """Answer the valid questions, or measure their loss; None where there are none."""
+        if not self._valid:
+            return None
+        loss = self._answer_loss(self._valid)
+        if self.settings.choose_by == "loss":
+            return Look(score=-loss, label="valid score", numbers={"valid_answer_loss": loss})
+        answers = self._answers(self._valid)
+        accuracy = sum(answer.is_right for answer in answers) / len(answers)
+        numbers = {"valid_accuracy": accuracy, "valid_answer_loss": loss}
+        # few questions give few different shares: of two alike the model that has learnt longer
+        return Look(score=accuracy, label="valid accuracy", numbers=numbers, later_wins=True)
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what a checkpoint of this model needs to find unchanged."""
+        return {"frozen": frozen_digests(self.model), "embedder": self.questions.embedder, "questions": self.digest}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """See that it is unchanged."""
+        check_state(self, state, Path("checkpoint"))
+
+    # --- what else is asked of it ------------------------------------------------------------------------------------
+
+    def padding(self, random_seed: int = 0) -> float:
+        """Return which part of the prompts' positions in an epoch's batches is padding, 0 … 1."""
+        return share_of_padding(self.length_Q, self.batches(np.random.default_rng(random_seed)))
+
+    @torch.no_grad()
+    def answer(self, questions: Sequence[GraphQuestion]) -> list[GivenAnswer]:
+        """Answer questions: the likeliest choice, or where there are none what the model writes."""
+        self.model.eval()
+        return self._answers([self._ask(question, count=False) for question in questions])
+
+    @torch.no_grad()
+    def write(self, questions: Sequence[GraphQuestion]) -> list[str]:
+        """Return what the model writes after each question, by greedy search, choices or not."""
+        self.model.eval()
+        return self._write([self._ask(question, count=False) for question in questions])
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: GraphQuestion, *, count: bool = True) -> _Asked:
+        most = self.settings.max_text_tokens
+        # an encoder has seen texts with their end
+        end = [self.llm.eos_id] if self.llm.kind == "encoder_decoder" else []
+        tokens = self.llm.tokens(question.text)
+        if len(tokens) + len(end) > most:
+            self.num_cut += int(count)
+            kept = most - len(end)
+            tokens = [*tokens[: kept // 2], *tokens[len(tokens) - (kept - kept // 2) :]]
+        return _Asked(question=question, tokens=[*tokens, *end], target=self._target(question.text, question.answer))
+
+    def _target(self, text: str, answer: str) -> list[int]:
+        """Tokens of an answer and of its end, cut to the most; a causal model goes on with a space."""
+        tokens = self.llm.tokens(answer)
+        if self.llm.kind == "causal":
+            last = text[-1:]
+            before, both = self.llm.tokens(last), self.llm.tokens(f"{last} {answer}")
+            if both[: len(before)] == before and len(both) > len(before):
+                tokens = both[len(before) :]
+        return [*tokens[: self.settings.max_answer_tokens - 1], self.llm.eos_id]
+
+    def _length(self, asked: _Asked) -> int:
+        """Positions of a prompt: what :meth:`MrMkg.read` makes of it, known beforehand."""
+        config, question, text = self.model.config, asked.question, len(asked.tokens)
+        # a picture alone has patches; a model without the adapter reads none
+        seen = 0 if question.patches is None or self.model.visual_adapter is None else len(question.patches)
+        has_nodes = (
+            bool((~question.subgraph.is_image).any()) if config.knowledge == "text" else question.subgraph.num_nodes > 0
+        )
+        knows = config.knowledge != "none" and has_nodes
+        rows = {
+            "text": text,
+            "image": text if seen else 0,
+            "knowledge": (seen if config.query == "image" and seen else text) if knows else 0,
+        }
+        between = sum(len(self.llm.tokens(part)) for is_slot, part in self.model.template.parts if not is_slot)
+        first = 0 if self.llm.bos_id is None else 1
+        return first + between + sum(rows[slot] for slot in self.model.template.slots)
+
+    def _input(self, asked: Sequence[_Asked]) -> MrMkgInput:
+        knowledge = self.model.config.knowledge
+        graph = None
+        if knowledge != "none":
+            subgraphs = [one.question.subgraph for one in asked]
+            if knowledge == "text":
+                subgraphs = [subgraph.text_subgraph() for subgraph in subgraphs]
+            graph = batch_multimodal(subgraphs).to(self.device)
+        patches = pad_patches([one.question for one in asked])
+        return MrMkgInput(
+            tokens=[one.tokens for one in asked],
+            graph=graph,
+            patch_BPD=None if patches is None else patches[0].to(self.device),
+            patch_mask_BP=None if patches is None else patches[1].to(self.device),
+        )
+
+    def _by_length(self, asked: Sequence[_Asked]) -> Iterator[tuple[list[int], list[_Asked]]]:
+        """Questions of like length, as many as are read at once, with their places."""
+        order = np.argsort([-self._length(one) for one in asked], kind="stable").tolist()
+        size = self.settings.batch_size
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            yield places, [asked[place] for place in places]
+
+    def _answers(self, asked: Sequence[_Asked]) -> list[GivenAnswer]:
+        free = [place for place, one in enumerate(asked) if one.question.choices is None]
+        given: dict[int, tuple[str, int | None]] = {}
+        for place, text in zip(free, self._write([asked[place] for place in free]), strict=True):
+            given[place] = (text, None)
+        closed = [place for place, one in enumerate(asked) if one.question.choices is not None]
+        for place, choice in zip(closed, self._choose([asked[place] for place in closed]), strict=True):
+            given[place] = ((asked[place].question.choices or ())[choice], choice)
+        return [_given(one.question, *given[place]) for place, one in enumerate(asked)]
+
+    def _choose(self, asked: Sequence[_Asked]) -> list[int]:
+        chosen = [0] * len(asked)
+        for places, part in self._by_length(asked):
+            prompt = self.model.read(self._input(part)).prompt
+            targets = [
+                [self._target(one.question.text, choice) for choice in one.question.choices or ()] for one in part
+            ]
+            scores = self.llm.score(prompt.row_BPd, prompt.mask_BP, targets)
+            likelihoods = scores.total if self.settings.choice_score == "total" else scores.per_token
+            for place, likelihood in zip(places, likelihoods, strict=True):
+                chosen[place] = int(likelihood.argmax())
+        return chosen
+
+    def _write(self, asked: Sequence[_Asked]) -> list[str]:
+        written = [""] * len(asked)
+        for places, part in self._by_length(asked):
+            prompt = self.model.read(self._input(part)).prompt
+            rows = self.llm.generate(prompt.row_BPd, prompt.mask_BP, max_new_tokens=self.settings.max_answer_tokens)
+            for place, row in zip(places, rows, strict=True):
+                written[place] = self.llm.text(row).strip()
+        return written
+
+    def _answer_loss(self, asked: Sequence[_Asked]) -> float:
+        total, count = 0.0, 0
+        for _, part in self._by_length(asked):
+            nll_B, count_B = self.model.answer_loss(self.model.read(self._input(part)), [one.target for one in part])
+            total, count = total + float(nll_B.sum()), count + int(count_B.sum())
+        return total / count
+
+
+def check_state(learner: QuestionLearner, state: Mapping[str, Any], path: Path, *, same_questions: bool = True) -> None:
+    """See that a checkpoint belongs to this language model and to vectors of this embedder, and to these questions.
+
+    Args:
+        learner: that the checkpoint is to go into.
+        state: what :meth:`QuestionLearner.state` said when it was written.
+        path: of the checkpoint, for the message.
+        same_questions: off where training goes on with other ones.
+
+    Raises:
+        TrainingError: something is another.
+        ConfigError: the state is not one of a question learner.
+    """
+    if not {"frozen", "embedder", "questions"} <= state.keys():
+        raise ConfigError(f"{path}: not a checkpoint of a reasoner that learnt from questions; choose such a run")
+    check_frozen(learner.model, state["frozen"], path)
+    if state["embedder"] != learner.questions.embedder:
+        raise TrainingError(
+            f"{path}: trained on vectors of another embedder: expected '{state['embedder']}', found "
+            f"'{learner.questions.embedder}'. Give vectors of the embedder it was trained with, or train anew."
+        )
+    if same_questions and state["questions"] != learner.digest:
+        raise TrainingError(
+            f"{path}: trained on other questions, or on vectors of another build: expected digest "
+            f"{state['questions']}, found {learner.digest}. Give the same data and build, or train anew."
+        )
+
+
+def _given(question: GraphQuestion, given: str, choice: int | None) -> GivenAnswer:
+    choices = question.choices
+    is_right = is_exact_match(given, question.answer) if choices is None else given == question.answer
+    return GivenAnswer(
+        key=question.key,
+        question=question.text,
+        right=question.answer,
+        given=given,
+        is_right=is_right,
+        choice=choice,
+        num_choices=len(choices or ()),
+        cluster=question.cluster,
+    )
