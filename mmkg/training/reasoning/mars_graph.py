@@ -40,8 +40,8 @@ class MarsGraphConfig(BaseModel):
     with_facts: bool = True
     """The pairs of train; without them and with MarKG, nothing of train can be looked up."""
     with_example: bool = False
-    """The example's two entities are nodes too, with their edges to what is there. The paper retrieves from the question
-    alone; with the example Hits@1 of dev was .02 lower."""
+    """The example's two entities are nodes too, with their edges to what is there. The paper retrieves from the
+    question alone; with the example Hits@1 of dev was .02 lower."""
     strict: bool = False
     """Leave out of MarKG every edge between the two entities of a pair of train or dev."""
     retrieval: RetrievalConfig = RetrievalConfig(num_nearest=20, num_triples=48, max_neighbours=200)
