@@ -158,4 +158,6 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _importable("open_clip_torch", "open_clip", "images"),
     _importable("usearch", "usearch.index", "images"),
     _importable("sentence-transformers", "sentence_transformers", "sentence"),
+    _importable("transformers", "transformers", "llm"),
+    _importable("peft", "peft", "llm"),
 )

@@ -182,9 +182,12 @@ def _print_analogies(metrics: dict[str, Any]) -> None:
 def _print_answers(metrics: dict[str, Any]) -> None:
     """Print accuracy with its interval, and whatever stands beside it."""
     rows = []
-    for name, value in metrics.items():
+    for name, entry in metrics.items():
+        value = entry.get("accuracy", entry) if isinstance(entry, dict) else {}
         if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
             rows.append([name.replace("_", " "), f"{value['value']:.4f}", f"{value['low']:.4f} … {value['high']:.4f}"])
+    if "chance" in metrics:
+        rows.append(["chance", f"{metrics['chance']:.4f}", ""])
     print_table([metrics["name"], "value", "95 % interval"], rows)
 
 

@@ -5,8 +5,9 @@ r"""A ranking head: scores of a fixed set of candidate entities, out of what the
            + [c \in G]\; \mathrm{MLP}(x_c, B z, \cos(v_{q_k}, v_c)_k)
 
 with z the LLM's state after the prompt, :math:`v` the vectors of entities, :math:`q_k` the entities that the question
-names, p what the task knows of a candidate (how often it was an answer), x the states of the subgraph's nodes. A candidate outside the subgraph has the first three terms only; a node
-that is no candidate has no score; a candidate that stands there twice has the sum.
+names, p what the task knows of a candidate (how often it was an answer), x the states of the subgraph's nodes. A
+candidate outside the subgraph has the first three terms only; a node that is no candidate has no score; a candidate
+that stands there twice has the sum.
 
 MR-MKG ranks the 2,063 candidates of MARS with LLaMA and does not say how (Lee et al., ACL 2024, arXiv:2406.02030,
 section 4.1); this head is our decision.

@@ -113,7 +113,7 @@ def test_batch_gradients_do_not_cross_from_graph_to_graph(encoder):
 
 @settings(max_examples=10)
 @given(graph=message_graphs(), data=st.data())
-@pytest.mark.capability("MR-09")
+@pytest.mark.capability("MR-09", "MR-P2")
 @pytest.mark.parametrize("chosen", BACKENDS)
 @pytest.mark.parametrize("name_and_settings", CASES, ids=lambda case: case[0])
 def test_renaming_nodes_renames_states_and_the_order_of_edges_means_nothing(name_and_settings, chosen, graph, data):
