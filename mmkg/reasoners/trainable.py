@@ -1,15 +1,14 @@
-"""What of a model learns: a report of it, the tensors that a checkpoint holds, and what it needs to find unchanged.
+"""What of a model learns: a report of it, and what a checkpoint needs to find unchanged.
 
 A checkpoint of a reasoner holds what was trained, not the language model beside it; of that it holds the digest.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmkg.errors import TrainingError
 from mmkg.reasoners.llm import FrozenLlm
@@ -80,45 +79,6 @@ def trainable_report(module: nn.Module) -> TrainableReport:
     return TrainableReport(tuple(PartCount(name, *numbers) for name, numbers in counts.items()))
 
 
-def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return, by name, what training changes: parameters that learn, and buffers that belong to such.
-
-    A buffer (running means of a normalisation, say) belongs to the nearest module around it that has parameters, and
-    counts when one of them learns. Buffers of a frozen language model never do. The tensors are the model's own.
-    """
-    state = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    return {**{name: parameter.detach() for name, parameter in state.items()}, **dict(_trained_buffers(module))}
-
-
-def load_trained(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put what :func:`trained_state` returned back into a model of the same making.
-
-    Args:
-        module: changed in place; what does not learn stays as it is.
-        tensors: by name, all of them and no others.
-        path: of the file they are from, for messages.
-
-    Raises:
-        TrainingError: names or shapes are not those of the model; nothing is changed then.
-    """
-    own = trained_state(module)
-    missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    if missing or foreign:
-        told = [f"{kind}: {_some(names)}" for kind, names in (("missing", missing), ("not of it", foreign)) if names]
-        raise TrainingError(
-            f"{path}: not what this model trains ({'; '.join(told)}). Open it with the settings it was made by."
-        )
-    for name, tensor in own.items():
-        if tensor.shape != tensors[name].shape:
-            raise TrainingError(
-                f"{path}: {name}: expected {tuple(tensor.shape)}, found {tuple(tensors[name].shape)}. "
-                "Open it with the settings it was made by."
-            )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
-
-
 def frozen_digests(module: nn.Module) -> dict[str, str]:
     """Return the digest of each frozen language model in a model, by name."""
     return {name: part.digest for name, part in module.named_modules() if isinstance(part, FrozenLlm)}
@@ -144,22 +104,3 @@ def check_frozen(module: nn.Module, digests: Mapping[str, str], path: Path) -> N
                 f"{path}: trained beside another language model: expected digest {digests.get(name, 'none')} as "
                 f"'{name}', found {what}. Set the model, revision and dtype that it was trained with, or train anew."
             )
-
-
-def _trained_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    kept = module.state_dict(keep_vars=True)  # without what a module says not to save
-    modules = dict(module.named_modules())
-    for name, buffer in module.named_buffers():
-        around = [name.rpartition(".")[0]]
-        while around[-1]:
-            around.append(around[-1].rpartition(".")[0])
-        if name not in kept or any(isinstance(modules[one], FrozenLlm) for one in around):
-            continue
-        owner = next((modules[one] for one in around if any(True for _ in modules[one].parameters())), None)
-        if owner is not None and any(parameter.requires_grad for parameter in owner.parameters()):
-            yield name, buffer
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
