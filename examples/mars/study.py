@@ -10,12 +10,24 @@ another partner, the mean over seeds with its deviation, and the paired differen
 import argparse
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from mmkg.evaluation.analogy import answer_columns, rank_answers
 from mmkg.evaluation.analogy_report import make_analogy_report
 from mmkg.evaluation.report import html_note, html_page, html_table
 from mmkg.shards import write_bytes, write_json
-from mmkg.training.reasoning.mars_data import OTHER, UNSEEN, read_mars_data
+from mmkg.tasks.mars import as_columns
+from mmkg.training.data import LinkPredictionData
+from mmkg.training.hardware import using_threads
+from mmkg.training.link_prediction import LinkPredictionLearner, loop_settings
+from mmkg.training.loop import TrainingLoop
+from mmkg.training.models import make_model
+from mmkg.training.reasoning.mars_data import OTHER, UNSEEN, MarsData, read_mars_data
+from mmkg.training.reasoning.mars_graph import questions_of, relation_names
 from mmkg.training.reasoning.mars_recipe import open_mars_recipe
 from mmkg.training.reasoning.mars_run import MODEL_ROW, compare_mars_runs, read_mars_ranks, train_mars
+from mmkg.training.recipes import open_recipe
 from mmkg.training.run_folder import METRICS_FILE, read_json
 
 ROWS = ("", "_no_pretraining", "_gat", "_gnn", "_pairs_only", "_strict", "_no_graph")
@@ -29,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, … so many")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help="ends of recipe names; '' is the whole model")
     parser.add_argument("--set", dest="settings", nargs="*", default=[], help="settings of every recipe, key=value")
+    parser.add_argument("--complex-minutes", type=float, default=3.0, help="time for ComplEx; 0 leaves it out")
     arguments = parser.parse_args()
     folders = {}
     for row in arguments.rows:
@@ -47,10 +60,43 @@ def main() -> None:
             figures = metrics["rows"][MODEL_ROW]["groups"]
             shown = ", ".join(f"{group} {figures[group]['hits_at_1']['value']:.3f}" for group in GROUPS)
             print(f"mars{row} seed {seed}: Hits@1 {shown}", flush=True)
-    report(arguments.data, arguments.work, folders)
+    report(arguments.data, arguments.work, folders, arguments.complex_minutes)
 
 
-def report(data_folder: Path, work: Path, folders: dict[str, list[Path]]) -> None:
+def complex_ranks(data: MarsData, minutes: float) -> np.ndarray:
+    """Ranks of dev by ComplEx on MarKG and train: the relation that fits the example best, then the answer.
+
+    Only relations of train are tried, the one with the highest score of (head, relation, tail).
+    """
+    facts = {fact for question in questions_of(data.train, data.markg, data.train) for fact in question.facts}
+    triples = np.unique(np.concatenate([data.markg.triples, np.array(sorted(facts))]), axis=0)
+    none = np.empty((0, 3), np.int64)
+    first, count = len(data.markg.relation_ids), len(relation_names(data.train))
+    graph = LinkPredictionData(
+        num_entities=len(data.markg.names), num_relations=first + count, train=triples, valid=none, test=none
+    )
+    recipe = open_recipe("link_prediction/complex", {"max_minutes": minutes, "epochs": 200, "threads": 1})
+    device = torch.device("cpu")
+    with using_threads(1):
+        torch.manual_seed(0)
+        learner = LinkPredictionLearner(recipe, graph, make_model(recipe, graph), device=device)
+        for _ in TrainingLoop(learner, loop_settings(recipe), device=device).run():
+            pass
+        scorer = learner.model.scorer()
+        head, tail, question, answer = torch.from_numpy(as_columns(data.dev)).T
+        fits, scores = [], []
+        for relation in range(first, first + count):
+            number = torch.full_like(head, relation)
+            fit = scorer.score(torch.stack([head, number], dim=1), 0, graph.num_entities)
+            fits.append(fit.gather(1, tail[:, None])[:, 0])
+            asked = scorer.score(torch.stack([question, number], dim=1), 0, graph.num_entities)
+            scores.append(asked[:, torch.from_numpy(data.candidate_C)])
+        chosen = torch.stack(fits).argmax(dim=0)
+        score_QC = torch.stack(scores)[chosen, torch.arange(len(data.dev))].float().numpy()
+    return rank_answers(score_QC, answer_columns(answer.numpy(), data.candidate_C))
+
+
+def report(data_folder: Path, work: Path, folders: dict[str, list[Path]], complex_minutes: float) -> None:
     """Write study.html and study.json, and print the table."""
     first = next(iter(folders))
     data = read_mars_data(open_mars_recipe("mr_mkg/mars"), data_folder, work / "vectors")
@@ -73,6 +119,12 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]]) -> Non
         if name not in (MODEL_ROW, exchanged):
             figures = one["groups"]
             cells.append([name, *(f"{figures[g][n]['value']:.3f}" for g in GROUPS for n in ("hits_at_1", "mrr"))])
+    others = data.lookup_ranks()
+    if complex_minutes:
+        others["ComplEx, MarKG and pairs"] = complex_ranks(data, complex_minutes)
+        figures = data.summarise(others["ComplEx, MarKG and pairs"], draws=1000).groups
+        values = [f"{figures[g].figures[n].value:.3f}" for g in GROUPS for n in ("hits_at_1", "mrr")]
+        cells.append(["ComplEx, MarKG and pairs", *values])
     header = ["", *(f"{name}, {group}" for group in GROUPS for name in ("Hits@1", "MRR"))]
     pairs = []
     for row in list(folders)[1:]:
@@ -86,7 +138,7 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]]) -> Non
     for line in [header, *cells, *pairs]:
         print("  ".join(line), flush=True)
     ranks = {f"mars{row}, seed 0": read_mars_ranks(of_row[0]) for row, of_row in folders.items()}
-    rows = {name: data.summarise(rank, draws=1000) for name, rank in {**data.lookup_ranks(), **ranks}.items()}
+    rows = {name: data.summarise(rank, draws=1000) for name, rank in {**others, **ranks}.items()}
     parts = [
         html_note("Mean ± deviation over seeds; look-ups have none. Dev, 1,020 items of 228 facts."),
         html_table(header, cells),
