@@ -92,9 +92,9 @@ def evaluate(
     from mmkg.training.reasoning.mars_run import evaluate_mars, is_mars_run
 
     if is_mars_run(run):
-        if build is not None or pictures is not None or against is not None or split != "test":
+        if build is not None or pictures is not None or split != "test":
             raise ConfigError(f"{run}: a run on MARS is evaluated on its dev items; leave out the other options")
-        metrics = evaluate_mars(run)
+        metrics = evaluate_mars(run, against=against)
         if as_json:
             print_json(metrics)
             return

@@ -4,15 +4,19 @@ r"""A link predictor: vectors of entities and relations, an encoder that lets ne
 
 with X the vectors of entities, M the relation vectors that messages carry and Z those the decoder reads: two tables,
 since a regulariser that is right for the one shrinks the other. Without encoder X' is X, and the model is its decoder
-alone: the control that stands beside every encoder.
+alone: the control that stands beside every encoder. X is a free vector for each entity, plus the mapped vectors of its
+text and pictures where the model is given :class:`~mmkg.reasoners.feature_map.FeatureMap`\ s.
 
 Shape suffixes: N entities, R relations, D width, B queries, K candidates, E edges.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from mmkg.errors import ConfigError
+from mmkg.reasoners.feature_map import FeatureMap
 from mmkg.reasoners.triple_scores import TripleDecoder
 from mmkg.subgraphs.batch import MessageGraph
 
@@ -29,6 +33,7 @@ class LinkPredictor(nn.Module):
         width: int,
         encoder: nn.Module | None = None,
         graph: MessageGraph | None = None,
+        feature_maps: Mapping[str, FeatureMap] | None = None,
         initial_scale: float = 0.1,
         dropout: float = 0.0,
     ) -> None:
@@ -41,6 +46,7 @@ class LinkPredictor(nn.Module):
             width: D of entities and relations.
             encoder: an encoder of width D, see :class:`mmkg.encoders.Encoder`; None is the decoder alone.
             graph: what it runs on, inverse and self relations already there.
+            feature_maps: by modality, what is added to the entities' free vectors; None adds nothing.
             initial_scale: standard deviation of the vectors before training.
             dropout: share of an entity's features that a query does not see.
 
@@ -53,6 +59,7 @@ class LinkPredictor(nn.Module):
         self.relation_RD = nn.Parameter(torch.randn(2 * num_relations, width) * initial_scale)
         self.decoder = decoder
         self.encoder = encoder
+        self.feature_maps = nn.ModuleDict(dict(feature_maps or {}))
         self.dropout = nn.Dropout(dropout)
         self._graph = graph
         if encoder is None:
@@ -73,9 +80,12 @@ class LinkPredictor(nn.Module):
         Args:
             keep_E: bool, False hides an edge of the graph from the encoder.
         """
+        entity_ND: Tensor = self.entity_ND
+        for feature_map in self.feature_maps.values():
+            entity_ND = feature_map(entity_ND)
         if self.encoder is None or self.graph is None:
-            return self.entity_ND
-        state_ND: Tensor = self.encoder(self.graph, self.entity_ND, self.message_RD, keep_E)
+            return entity_ND
+        state_ND: Tensor = self.encoder(self.graph, entity_ND, self.message_RD, keep_E)
         return state_ND
 
     def queries(self, state_ND: Tensor, query_B2: Tensor) -> Tensor:

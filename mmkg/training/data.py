@@ -6,7 +6,7 @@ are 544,230 triples in both directions.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mmkg.errors import ConfigError, TrainingError
 from mmkg.evaluation.link_prediction import Int64Array, with_inverse_triples
 from mmkg.shards import digest, open_table
+from mmkg.training.features import EntityFeatures, FeatureKind, read_features
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class LinkPredictionData:
         test: (S, 3) int64.
         entity_index: (N,) the build's entity_index of each entity, which differs from its number here when unused
             entities were dropped.
+        features: vectors of the entities' texts and pictures; None without.
 
     Raises:
         TrainingError: a split is not an (n, 3) int64 array, there is no train triple, or a number is out of range.
@@ -46,6 +48,7 @@ class LinkPredictionData:
     valid: Int64Array
     test: Int64Array
     entity_index: Int64Array = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    features: EntityFeatures | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and ranges, so that nothing later has to."""
@@ -86,9 +89,11 @@ class LinkPredictionData:
         return np.concatenate([self.train, self.valid, self.test])
 
     def digest(self) -> str:
-        """Return 16 hex digits that change when any triple or count does; a checkpoint remembers them."""
+        """Return 16 hex digits that change when any triple, count or feature does; a checkpoint remembers them."""
         parts: list[Any] = [self.num_entities, self.num_relations]
         parts += [[len(t), int(np.bitwise_xor.reduce(_mixed(t)))] for t in (self.train, self.valid, self.test)]
+        if self.features is not None:
+            parts.append(self.features.digest)
         return digest(parts)
 
 
@@ -148,33 +153,52 @@ def train_queries(data: LinkPredictionData) -> TrainQueries:
     )
 
 
-def read_link_prediction_data(tables_folder: Path, *, drop_unused: bool = True) -> LinkPredictionData:
+def read_link_prediction_data(
+    tables_folder: Path, *, drop_unused: bool = True, features: FeatureKind = "none"
+) -> LinkPredictionData:
     """Read the splits of a build.
 
     Args:
         tables_folder: holds the tables ``splits``, ``entities`` and ``relations``.
         drop_unused: leave out entities that occur in no triple of train, valid or test, so that no model ranks or
             stores them; how many is logged.
+        features: which vectors of entities to read with them, see :func:`mmkg.training.features.read_features`.
 
     Raises:
         ShardError: a table is missing.
-        TrainingError: the splits leave nothing to train on, or do not fit the entities.
+        TrainingError: the splits leave nothing to train on, or do not fit the entities, or the build has not the
+            vectors that ``features`` ask for.
     """
     num_entities = open_table(tables_folder, "entities").count_rows()
     num_relations = open_table(tables_folder, "relations").count_rows()
     splits = open_table(tables_folder, "splits").to_table()
     triples = {name: _triples_of(splits, name) for name in SPLITS}
-    whole = LinkPredictionData(num_entities=num_entities, num_relations=num_relations, **triples)
-    if not drop_unused:
-        return whole
+    whole = LinkPredictionData(
+        num_entities=num_entities,
+        num_relations=num_relations,
+        train=triples["train"],
+        valid=triples["valid"],
+        test=triples["test"],
+    )
+    data = _without_unused(whole) if drop_unused else whole
+    if features == "none":
+        return data
+    return replace(data, features=read_features(tables_folder, data.entity_index, features))
+
+
+def _without_unused(whole: LinkPredictionData) -> LinkPredictionData:
+    """The same triples over the entities that occur in them, in their order."""
+    num_entities = whole.num_entities
     used = np.unique(whole.known()[:, [0, 2]])
     if len(used) == num_entities:
         return whole
     logger.info("dropped %s of %s entities that occur in no triple of a split", num_entities - len(used), num_entities)
     number = np.full(num_entities, -1, dtype=np.int64)
     number[used] = np.arange(len(used))
-    renumbered = {name: np.stack([number[t[:, 0]], t[:, 1], number[t[:, 2]]], axis=1) for name, t in triples.items()}
-    return LinkPredictionData(num_entities=len(used), num_relations=num_relations, entity_index=used, **renumbered)
+    train, valid, test = (
+        np.stack([number[t[:, 0]], t[:, 1], number[t[:, 2]]], axis=1) for t in (whole.train, whole.valid, whole.test)
+    )
+    return replace(whole, num_entities=len(used), entity_index=used, train=train, valid=valid, test=test)
 
 
 def _triples_of(splits: pa.Table, name: str) -> Int64Array:

@@ -1,8 +1,10 @@
-"""From a recipe and its data to a model: embeddings, the encoder on the train graph, the decoder."""
+"""From a recipe and its data to a model: embeddings, what features add, the encoder on the train graph, the decoder."""
 
 import torch
 
 from mmkg.encoders import open_encoder
+from mmkg.errors import ConfigError
+from mmkg.reasoners.feature_map import FeatureMap
 from mmkg.reasoners.link_predictor import LinkPredictor
 from mmkg.reasoners.triple_scores import open_decoder
 from mmkg.subgraphs.batch import MessageGraph
@@ -30,8 +32,12 @@ def make_model(recipe: LinkPredictionRecipe, data: LinkPredictionData) -> LinkPr
     """Return a new model with its first vectors drawn from torch's generator.
 
     Raises:
-        ConfigError: no encoder is called so, or encoder or decoder cannot have this width.
+        ConfigError: no encoder is called so, or encoder or decoder cannot have this width, or the data were read
+            without the features of the recipe.
     """
+    read = "none" if data.features is None else data.features.kind
+    if read != recipe.features:
+        raise ConfigError(f"the recipe has features = '{recipe.features}', the data were read with '{read}'")
     decoder = open_decoder(recipe.decoder, width=recipe.width, num_entities=data.num_entities, conve=recipe.conve)
     encoder = None if recipe.encoder == "none" else open_encoder(recipe.encoder, _encoder_settings(recipe))
     return LinkPredictor(
@@ -41,9 +47,19 @@ def make_model(recipe: LinkPredictionRecipe, data: LinkPredictionData) -> LinkPr
         width=recipe.width,
         encoder=encoder,
         graph=None if encoder is None else train_graph(data),
+        feature_maps=_feature_maps(recipe, data),
         initial_scale=recipe.initial_scale,
         dropout=recipe.dropout,
     )
+
+
+def _feature_maps(recipe: LinkPredictionRecipe, data: LinkPredictionData) -> dict[str, FeatureMap]:
+    if data.features is None:
+        return {}
+    return {
+        modality: FeatureMap(torch.from_numpy(known.row), torch.from_numpy(known.vector), width=recipe.width)
+        for modality, known in data.features.known.items()
+    }
 
 
 def _encoder_settings(recipe: LinkPredictionRecipe) -> dict[str, object]:

@@ -50,6 +50,10 @@ class LinkPredictionRecipe(BaseModel):
     """Standard deviation of all vectors before training."""
     conve: ConvEConfig = ConvEConfig()
     """Settings of ConvE."""
+    features: Literal["none", "text", "text_image"] = "none"
+    """What an entity has beside its free vector, of the build's `vectors`: nothing; a linear map of its text's vector;
+    that, and a map of the mean of its kept pictures' vectors. Maps begin at zero; an entity without a vector has its
+    free vector alone. The build needs `kind` in [embeddings], for pictures one that embeds them (clip)."""
     backend: Literal["auto", "dgl", "torch", "fused"] = "auto"
     """How the encoder's operators are computed."""
     hide_batch_edges: bool = True

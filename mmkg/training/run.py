@@ -58,7 +58,8 @@ def train(
 
     Args:
         recipe: a recipe or its name.
-        tables_folder: holds ``splits``, ``entities`` and ``relations``; a build's folder does.
+        tables_folder: holds ``splits``, ``entities`` and ``relations``, and ``vectors`` for a recipe with features; a
+            build's folder does.
         run_folder: made if it is not there.
         seeds: several make one run each below ``run_folder``, and a summary; None takes the recipe's seed.
         resume: go on with what is in ``run_folder``; a finished run is only read.
@@ -69,7 +70,7 @@ def train(
 
     Raises:
         TrainingError: the folder holds a run already and ``resume`` is off, or one by another recipe or of other
-            tables, or training diverges.
+            tables, or training diverges, or the recipe has features and the tables no vectors for them.
         ConfigError: the recipe does not fit the data or the machine.
         ShardError: a table is missing.
     """
@@ -142,11 +143,12 @@ def _train_one(
 ) -> dict[str, Any]:
     @contextmanager
     def open_run(processes: Processes) -> Iterator[OpenedRun]:
-        data = read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused)
+        data = _read_data(recipe, tables_folder)
         with _opened(recipe, data) as learner:
             settings = loop_settings(recipe)
             loop = TrainingLoop(learner, settings, device=learner.device, processes=processes, progress=progress)
-            yield OpenedRun(loop=loop)
+            told = {} if data.features is None else {"features": data.features.describe()}
+            yield OpenedRun(loop=loop, environment=told)
 
     def finish(loop: TrainingLoop) -> dict[str, Any]:
         result, split = _evaluate(folder, tables_folder, None, progress)
@@ -154,6 +156,10 @@ def _train_one(
 
     inputs = {"tables": str(tables_folder.resolve())}
     return run_to_end(recipe, folder, open_run, finish, inputs=inputs, resume=resume, progress=progress)
+
+
+def _read_data(recipe: LinkPredictionRecipe, tables_folder: Path) -> LinkPredictionData:
+    return read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused, features=recipe.features)
 
 
 @contextmanager
@@ -172,7 +178,7 @@ def _evaluate(
     """Rank a split (None: test, or valid if that is empty) with the best model of a run; leaves the ranks."""
     recipe, config = read_run_config(folder, LinkPredictionRecipe)
     tables_folder = tables_folder or Path(config["tables"])
-    data = read_link_prediction_data(tables_folder, drop_unused=recipe.drop_unused)
+    data = _read_data(recipe, tables_folder)
     split = split or ("test" if len(data.test) else "valid")
     triples = data.split(split)
     if not len(triples):

@@ -1,5 +1,6 @@
 """`mmkg train` and `mmkg evaluate` of reasoners: what a recipe learns from, and what is printed."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -57,5 +58,9 @@ def test_a_run_on_mars_prints_the_model_beside_the_look_ups_and_is_evaluated_aga
     assert status == 0, error
     table = [line for line in output.splitlines() if "MR-MKG" in line or "look-up" in line]
     assert table == [line for line in again.splitlines() if "MR-MKG" in line or "look-up" in line]
-    for wrong in (("--build", "x"), ("--against", str(folder)), ("--pictures", "x")):
+    status, paired, error = run(monkeypatch, capsys, "evaluate", str(folder), "--against", str(folder), "--json")
+    assert status == 0, error
+    difference = json.loads(paired)["comparisons"]["MR-MKG − run one"]
+    assert (difference["mrr"]["value"], difference["ties"]) == (0, 3)
+    for wrong in (("--build", "x"), ("--pictures", "x"), ("--against", str(tmp_path))):
         assert run(monkeypatch, capsys, "evaluate", str(folder), *wrong)[0] == 1

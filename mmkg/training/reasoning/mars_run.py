@@ -240,7 +240,13 @@ def _opened(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterator[MarsL
         )
 
 
-def _finish(recipe: MarsRecipe, data: MarsData, folder: Path, training: Mapping[str, Any]) -> dict[str, Any]:
+def _finish(
+    recipe: MarsRecipe,
+    data: MarsData,
+    folder: Path,
+    training: Mapping[str, Any],
+    others: Mapping[str, npt.NDArray[np.float64]] | None = None,
+) -> dict[str, Any]:
     """Rank dev with the best model, and everything that stands beside it."""
     with _opened(recipe, data, stage="mars") as learner:
         best = read_checkpoint(folder / BEST)
@@ -256,7 +262,7 @@ def _finish(recipe: MarsRecipe, data: MarsData, folder: Path, training: Mapping[
         exchanged = exchange_examples(data.dev, recipe.random_seed)
         exchanged_Q = rank_answers(learner.scores(questions_of(exchanged, data.markg, data.train)), columns)
     best_Q = data.candidate_C[score_QC.argmax(axis=1)]
-    ranks = {**data.lookup_ranks(), "MR-MKG, examples exchanged": exchanged_Q, MODEL_ROW: rank_Q}
+    ranks = {**data.lookup_ranks(), **(others or {}), "MR-MKG, examples exchanged": exchanged_Q, MODEL_ROW: rank_Q}
     rows = {name: data.summarise(rank, draws=recipe.bootstrap_draws) for name, rank in ranks.items()}
     comparisons = {
         f"{MODEL_ROW} − {name}": compare_analogies(rank_Q, rank, data.cluster_of_item, draws=recipe.bootstrap_draws)
@@ -351,9 +357,19 @@ def is_mars_run(run_folder: Path) -> bool:
 
 
 def evaluate_mars(
-    run_folder: Path, data_folder: Path | None = None, cache_folder: Path | None = None
+    run_folder: Path,
+    data_folder: Path | None = None,
+    cache_folder: Path | None = None,
+    *,
+    against: Path | None = None,
 ) -> dict[str, Any]:
     """Rank dev again with a run's model, and write its report again.
+
+    Args:
+        run_folder: of one run; of several seeds one of its ``seed-…`` folders.
+        data_folder: of MARS, if it has moved.
+        cache_folder: of vectors; ``vectors`` beside the run's folder unless given.
+        against: another finished run, to be compared with item by item.
 
     Raises:
         TrainingError: there is no finished run, or its model was trained beside another language model or on other
@@ -363,6 +379,7 @@ def evaluate_mars(
     folder = data_folder or Path(config["mars"])
     data = read_mars_data(recipe, folder, cache_folder or run_folder.parent / "vectors")
     before = read_json(run_folder / METRICS_FILE) if (run_folder / METRICS_FILE).exists() else {}
-    metrics = _finish(recipe, data, run_folder, before.get("training", {}))
+    other = {} if against is None else {f"run {against.name}": read_mars_ranks(against)}
+    metrics = _finish(recipe, data, run_folder, before.get("training", {}), other)
     write_json(run_folder / METRICS_FILE, metrics)
     return metrics
