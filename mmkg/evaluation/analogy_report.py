@@ -48,7 +48,7 @@ def failed_items(
             "right": markg.names[items[place].answer],
             "given": markg.names[int(best_Q[place])],
             "relation": items[place].relation,
-            "rank": float(rank_Q[place]),
+            "rank": float(rank_Q[place]) if np.isfinite(rank_Q[place]) else None,
         }
         for place in dict.fromkeys(chosen)
     ]

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmkg.errors import MmkgError
 from mmkg.shards import digest, write_json
 from mmkg.subgraphs.adjacency import Adjacency
+from mmkg.subgraphs.assemble import hops_from
 from mmkg.subgraphs.expand import expand
 from mmkg.subgraphs.triple_index import TripleIndex
 
@@ -60,7 +61,12 @@ class Retrieved:
 
 
 def retrieve(
-    index: TripleIndex, adjacency: Adjacency, query_D: Floats, config: RetrievalConfig, anchors: Sequence[int] = ()
+    index: TripleIndex,
+    adjacency: Adjacency,
+    query_D: Floats,
+    config: RetrievalConfig,
+    anchors: Sequence[int] = (),
+    hidden: Sequence[int] = (),
 ) -> Retrieved:
     """Retrieve the triples of one query.
 
@@ -70,6 +76,7 @@ def retrieve(
         query_D: the query's vector, of any length but 0.
         config: n, N and hops.
         anchors: entities that belong to E' in any case.
+        hidden: rows of triples that are as if they were not there, such as those that say the answer to be learnt.
 
     Raises:
         MmkgError: index and adjacency are of different graphs.
@@ -80,10 +87,18 @@ def retrieve(
             f"the index has {len(index.triples):,} triples and the adjacency {adjacency.num_triples:,}: "
             "they are not of one graph. Make the index from the build that is asked."
         )
-    nearest, _ = index.search(query_D, config.num_nearest) if len(index.triples) else (np.empty(0, np.int64), None)
+    nearest = np.empty(0, np.int64)
+    if len(index.triples):
+        nearest, _ = index.search(query_D, config.num_nearest + len(hidden))
+        nearest = nearest[~np.isin(nearest, hidden)][: config.num_nearest]
     ends = index.triples[nearest][:, [0, 2]].ravel()
     seeds = np.array(list(dict.fromkeys([*anchors, *ends.tolist()])), dtype=np.int64)
-    pool = expand(adjacency, seeds, num_hops=config.num_hops, max_neighbours=config.max_neighbours, induced=True).triple
+    around = expand(adjacency, seeds, num_hops=config.num_hops, max_neighbours=config.max_neighbours, induced=True)
+    shown = ~np.isin(around.triple, hidden)
+    # what was reached along a hidden triple alone is not reached
+    hop = hops_from(len(seeds), around.num_nodes, around.src[shown], around.dst[shown])
+    near = (hop >= 0) & (hop <= config.num_hops)
+    pool = around.triple[shown & near[around.src] & near[around.dst]]
     pool = np.unique(np.concatenate([pool, nearest]))
     scores = index.scores(query_D, pool)
     pool, scores = pool[np.isfinite(scores)], scores[np.isfinite(scores)]
@@ -106,22 +121,23 @@ class RetrievalCache:
         self._kept: dict[str, Retrieved] = {}
         self.asked, self.found = 0, 0
 
-    def key(self, query_D: Floats, anchors: Sequence[int] = ()) -> str:
+    def key(self, query_D: Floats, anchors: Sequence[int] = (), hidden: Sequence[int] = ()) -> str:
         """What a retrieval is kept under: 16 hex digits."""
         query = np.ascontiguousarray(query_D, np.float32).tobytes().hex()
-        return digest([self._index.digest, self._config.model_dump(), query, [int(anchor) for anchor in anchors]])
+        asked = [query, [int(anchor) for anchor in anchors], sorted(int(row) for row in hidden)]
+        return digest([self._index.digest, self._config.model_dump(), asked])
 
-    def retrieve(self, query_D: Floats, anchors: Sequence[int] = ()) -> Retrieved:
+    def retrieve(self, query_D: Floats, anchors: Sequence[int] = (), hidden: Sequence[int] = ()) -> Retrieved:
         """Retrieve, or find what was retrieved before; see :func:`retrieve`."""
         self.asked += 1
-        key = self.key(query_D, anchors)
+        key = self.key(query_D, anchors, hidden)
         if key not in self._kept:
             path = None if self._folder is None else self._folder / f"{key}.json"
             if path is not None and path.exists():
                 self.found += 1
                 self._kept[key] = _read(path)
             else:
-                self._kept[key] = retrieve(self._index, self._adjacency, query_D, self._config, anchors)
+                self._kept[key] = retrieve(self._index, self._adjacency, query_D, self._config, anchors, hidden)
                 if path is not None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     _write(path, self._kept[key])

@@ -163,3 +163,17 @@ def test_a_cache_finds_what_was_retrieved_under_the_same_config_only(tmp_path):
         assert other.found == 0
     assert len({cache.key(query) for cache in (first, *others)}) == 1 + len(others)
     assert first.key(query) != first.key(query, [1])
+
+
+@given(st.integers(0, 10_000), st.sets(st.integers(0, 60), min_size=1, max_size=4), st.integers(0, 2))
+def test_hidden_triples_are_as_if_they_had_never_been_there(seed, hidden, hops):
+    triples, entity, relation, adjacency, query = made_graph(seed)
+    config = RetrievalConfig(num_nearest=3, num_triples=8, num_hops=hops, max_neighbours=None)
+    anchors = [5]
+    found = retrieve(ComposedIndex(triples, entity, relation), adjacency, query, config, anchors, sorted(hidden))
+    left = np.delete(triples, sorted(hidden), axis=0)
+    bare = Adjacency.from_triples(*left.T, num_entities=len(entity))
+    again = retrieve(ComposedIndex(left, entity, relation), bare, query, config, anchors)
+    assert triples[found.rows].tolist() == left[again.rows].tolist()
+    assert found.seeds.tolist() == again.seeds.tolist()
+    assert found.pool_size == again.pool_size

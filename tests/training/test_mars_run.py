@@ -1,18 +1,30 @@
 """MR-MKG on MARS: what an item may see, and a run from its files to its report."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mmkg.errors import ConfigError, TrainingError
 from mmkg.subgraphs.assemble import NodeKind, Picture
 from mmkg.tasks.mars import read_candidates, read_markg, read_mars
+from mmkg.training.checkpoint import read_checkpoint, write_checkpoint
+from mmkg.training.reasoning import mars_run
 from mmkg.training.reasoning.mars_data import UNSEEN, read_mars_data
-from mmkg.training.reasoning.mars_graph import MarsGraph, MarsGraphConfig, node_features, questions_of
+from mmkg.training.reasoning.mars_graph import MarsGraph, MarsGraphConfig, node_features, questions_of, swapped
 from mmkg.training.reasoning.mars_learner import markg_questions
 from mmkg.training.reasoning.mars_recipe import list_mars_recipes, open_mars_recipe
-from mmkg.training.reasoning.mars_run import compare_mars_runs, evaluate_mars, is_mars_run, train_mars
+from mmkg.training.reasoning.mars_run import (
+    compare_mars_runs,
+    evaluate_mars,
+    is_mars_run,
+    opened_learner,
+    train_mars,
+)
+from mmkg.training.run_folder import read_history
 
 from .made_mars import write_mars
 
@@ -58,40 +70,78 @@ def test_a_strict_graph_ties_no_pair_of_train_or_dev(parts):
     assert not [t for t in strict.triples.tolist() if frozenset((t[0], t[2])) in pairs]
 
 
-def test_an_items_own_facts_are_hidden_where_it_is_learnt_and_the_same_pair_under_another_relation_is_not(parts):
+def edges_of(item):
+    """Edges of an item's subgraph by entity."""
+    subgraph, entity = item.subgraph, item.entity_N
+    return set(
+        zip(entity[subgraph.src_E].tolist(), subgraph.relation_E.tolist(), entity[subgraph.dst_E].tolist(), strict=True)
+    )
+
+
+def without_facts(parts, question, **settings):
+    """The graph as if the two facts of a question had never been in it."""
+    graph = graph_of(parts, **settings)
+    graph.triples = np.array([triple for triple in graph.triples.tolist() if tuple(triple) not in question.facts])
+    return graph
+
+
+@pytest.mark.parametrize("with_example", [False, True])
+def test_where_an_item_is_learnt_its_facts_are_as_if_they_had_never_been_there(parts, with_example):
     markg, train, *_ = parts
-    graph = graph_of(parts)
+    graph = graph_of(parts, with_example=with_example)
+    for question in questions_of([*train, *swapped(train)], markg, train):
+        learnt, shown = (graph.subgraph_of(question, hide=hide) for hide in (True, False))
+        bare = without_facts(parts, question, with_example=with_example).subgraph_of(question, hide=False)
+        assert learnt.entity_N.tolist() == bare.entity_N.tolist()
+        assert edges_of(learnt) == edges_of(bare)
+        assert np.allclose(learnt.relevance_N, bare.relevance_N)
+        assert question.facts[0] in edges_of(shown)
+        assert not set(question.facts) & edges_of(learnt)
+        # no node stands alone but those that are asked about: it would tell what was hidden
+        tied = set(learnt.subgraph.src_E.tolist()) | set(learnt.subgraph.dst_E.tolist())
+        assert set(range(learnt.subgraph.num_seeds, learnt.subgraph.num_nodes)) <= tied
+
+
+def test_the_same_pair_under_another_relation_stays(parts):
+    markg, train, *_ = parts
     question = questions_of(train, markg, train)[0]
-    own = graph.subgraph_of(question)
-    subgraph = own.subgraph
-    place = {entity: node for node, entity in enumerate(own.entity_N.tolist())}
-    edges = list(zip(subgraph.src_E.tolist(), subgraph.relation_E.tolist(), subgraph.dst_E.tolist(), strict=True))
-    hidden = {edges[number] for number in np.flatnonzero(~own.keep_E)}
-    assert hidden == {(place[h], r, place[t]) for h, r, t in question.facts}
-    q, a = place[question.question], place[question.answer]
-    assert [e for e in edges if {e[0], e[2]} == {q, a} and e not in hidden]  # the currency is named under P38 too
-    assert subgraph.num_seeds == 3
-    assert own.entity_N[:3].tolist() == [question.question, question.head, question.tail]
+    pair = {question.question, question.answer}
+    kept = [edge for edge in edges_of(graph_of(parts).subgraph_of(question, hide=True)) if {edge[0], edge[2]} == pair]
+    assert kept  # the currency is named under P38 too
+    assert all(relation != question.relation for _, relation, _ in kept)
 
 
 def test_how_often_an_answer_was_one_leaves_out_the_item_that_is_learnt(parts):
     markg, train, *_ = parts
     graph, question = graph_of(parts), questions_of(train, markg, train)[0]
-    item = graph.subgraph_of(question)
+    item = graph.subgraph_of(question, hide=True)
     node = item.entity_N.tolist().index(question.answer)
     counts = {question.answer: 5}
     assert question.own_count == 4  # in two items as the question, in two as the example
     shown, learnt = (node_features(item, question, counts, hide=hide) for hide in (False, True))
     assert shown[node, 0] == pytest.approx(np.log1p(5))
     assert learnt[node, 0] == pytest.approx(np.log1p(1))
-    assert (learnt[:, 2] <= shown[:, 2]).all()
-    assert learnt[node, 2] < shown[node, 2]
+    assert np.array_equal(shown[:, 1:], learnt[:, 1:])
+
+
+def test_an_entity_without_text_has_its_own_edges(parts):
+    markg, train, dev, entity_ND, relation_RD = parts
+    question = questions_of(train, markg, train)[0]
+    silent = entity_ND.copy()
+    silent[question.question] = 0
+    item = graph_of((markg, train, dev, silent, relation_RD)).subgraph_of(question, hide=True)
+    own = {tuple(t) for t in graph_of(parts).triples.tolist() if question.question in (t[0], t[2])} - set(
+        question.facts
+    )
+    assert own
+    assert own <= edges_of(item)
+    assert not item.subgraph.has_vector_N[0]
 
 
 def test_the_example_is_no_part_of_the_subgraph_unless_it_is_asked_for(parts):
     markg, train, *_ = parts
     question = questions_of(train, markg, train)[0]
-    item = graph_of(parts, with_example=False).subgraph_of(question)
+    item = graph_of(parts, with_example=False).subgraph_of(question, hide=True)
     assert item.subgraph.num_seeds == 1
     assert item.entity_N[0] == question.question
 
@@ -101,24 +151,23 @@ def test_pictures_of_entities_are_nodes_of_an_items_subgraph(parts):
     markg, train, _, entity_ND, relation_RD = parts
     picture = Picture(sha256="a" * 64, vector=np.ones(8, np.float32))
     graph = MarsGraph(markg, train, entity_ND, relation_RD, MarsGraphConfig(), pictures={train[0].question: [picture]})
-    item = graph.subgraph_of(questions_of(train, markg, train)[0])
+    item = graph.subgraph_of(questions_of(train, markg, train)[0], hide=False)
     node = int(np.flatnonzero(item.subgraph.kind_N == NodeKind.IMAGE)[0])
     assert item.subgraph.entity_of_image == {node: 0}
     assert item.entity_N[node] == -1
-    assert item.keep_E[-1]
 
 
 def test_analogies_of_markg_are_of_one_relation_with_another_example_and_a_candidate_for_an_answer(folder, parts):
     markg = parts[0]
     candidates = read_candidates(folder, markg)
-    asked = markg_questions(markg, candidates, per_fact=2, random_seed=0)
+    asked = markg_questions(markg.triples, candidates, per_fact=2, random_seed=0)
     known = set(map(tuple, markg.triples.tolist()))
     assert all(set(q.facts) <= known and q.facts[0] != q.facts[1] for q in asked)
     assert {q.answer for q in asked} <= set(candidates.tolist())
     assert {q.reverse for q in asked} == {False, True}
     # capitals both ways round; instances only from class to instance, since classes are no candidates
     assert len(asked) == 2 * (8 + 8 + 16)
-    assert asked == markg_questions(markg, candidates, per_fact=2, random_seed=0)
+    assert asked == markg_questions(markg.triples, candidates, per_fact=2, random_seed=0)
 
 
 @pytest.mark.capability("MR-14", "MR-16", "MR-18")
@@ -142,12 +191,19 @@ def test_a_run_leaves_ranks_figures_beside_look_ups_and_a_report_and_goes_on_aft
         pass
 
     def kill(line):
-        if line.startswith("epoch 1/2: "):
+        if line.startswith("epoch 2/2: "):
             raise Killed
 
     with pytest.raises(Killed):
         train_mars(recipe, folder, tmp_path / "killed", cache_folder=tmp_path / "vectors", progress=kill)
-    again = train_mars(recipe, folder, tmp_path / "killed", cache_folder=tmp_path / "vectors", resume=True)
+    said.clear()
+    again = train_mars(
+        recipe, folder, tmp_path / "killed", cache_folder=tmp_path / "vectors", resume=True, progress=said.append
+    )
+    assert any("going on after step" in line for line in said)
+    first, second = (read_checkpoint(tmp_path / name / "model.safetensors").tensors for name in ("run", "killed"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
     assert again["rows"] == metrics["rows"]
     with pytest.raises(TrainingError, match="holds a run already"):
         train_mars(recipe, folder, tmp_path / "run")
@@ -163,6 +219,82 @@ def test_a_run_leaves_ranks_figures_beside_look_ups_and_a_report_and_goes_on_aft
         evaluate_mars(tmp_path / "run")
 
 
+@pytest.mark.parametrize("stage", ["mars", "markg"])
+def test_a_learner_scores_what_it_learns_as_if_the_facts_had_never_been_there(folder, tmp_path, stage):
+    recipe = open_mars_recipe("mr_mkg/mars_tiny", TINY)
+    data = read_mars_data(recipe, folder, tmp_path)
+    with opened_learner(recipe, data, stage=stage) as learner, opened_learner(recipe, data, stage=stage) as bare:
+        learner.model.eval()
+        bare.model.eval()
+        for question in learner.questions[:6]:
+            rows = [list(triple) for triple in learner.graph.triples.tolist() if tuple(triple) not in question.facts]
+            bare.graph.__dict__.pop("adjacency", None)
+            bare.graph.__dict__.pop("_retrieval", None)
+            bare.graph.__dict__.pop("_row_of", None)
+            bare.graph.triples = np.array(rows)
+            bare.answer_counts = learner.answer_counts - Counter({question.answer: question.own_count})
+            hidden, shown = learner.forward([question], hide=True), bare.forward([question], hide=False)
+            assert torch.allclose(hidden.score_BC, shown.score_BC, atol=1e-5)
+            assert not torch.allclose(hidden.score_BC, learner.forward([question], hide=False).score_BC, atol=1e-5)
+
+
+@pytest.mark.capability("MR-14")
+def test_the_second_stage_begins_where_the_first_ended_and_only_on_the_same_files(folder, tmp_path):
+    recipe = open_mars_recipe("mr_mkg/mars_tiny", {**TINY, "learning_rate": 1e-12, "average": 0.0, "weight_decay": 0.0})
+    data = write_mars(tmp_path / "mars")
+    train_mars(recipe, data, tmp_path / "run")
+    stages = [read_checkpoint(tmp_path / "run" / part / "model.safetensors").tensors for part in ("pretraining", ".")]
+    assert all(torch.allclose(stages[0][name], stages[1][name], atol=1e-8) for name in stages[0])
+    columns = [read_history(tmp_path / "run" / part)[0].keys() for part in ("pretraining", ".")]
+    assert "relation_loss" in columns[0]
+    assert "relation_loss" not in columns[1]
+    (tmp_path / "run" / "metrics.json").unlink()
+    lines = (data / "wiki_tuple_ids.txt").read_text(encoding="utf-8").splitlines()
+    (data / "wiki_tuple_ids.txt").write_text("\n".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(TrainingError, match="trained on other files of MARS"):
+        train_mars(recipe, data, tmp_path / "run", resume=True)
+
+
+def test_ranks_are_those_of_the_trained_model_and_of_exchanged_examples(folder, tmp_path, monkeypatch):
+    recipe = open_mars_recipe("mr_mkg/mars_tiny", {**TINY, "epochs": 1, "pretrain_epochs": 0})
+    monkeypatch.setattr(
+        mars_run, "exchange_examples", lambda items, seed: [replace(item, question=item.answer) for item in items]
+    )
+    metrics = train_mars(recipe, folder, tmp_path / "run")
+    ranks = np.load(tmp_path / "run" / "ranks-dev.npz")
+    assert not np.array_equal(ranks["rank"], ranks["exchanged"])
+    path = tmp_path / "run" / "model.safetensors"
+    best = read_checkpoint(path)
+    other = {name: -value if name.startswith("head.") else value for name, value in best.tensors.items()}
+    write_checkpoint(path, other, best.document)
+    assert evaluate_mars(tmp_path / "run")["rows"]["MR-MKG"] != metrics["rows"]["MR-MKG"]
+
+
+def test_an_answer_of_dev_that_is_no_candidate_counts_as_wrong_and_one_of_train_is_told(folder, tmp_path):
+    data = write_mars(tmp_path / "mars")
+    lines = (data / "dev.json").read_text(encoding="utf-8").splitlines()
+    odd = json.loads(lines[-1]) | {"answer": "Q24"}
+    (data / "dev.json").write_text("\n".join([*lines, json.dumps(odd)]) + "\n", encoding="utf-8")
+    recipe = open_mars_recipe("mr_mkg/mars_tiny", {**TINY, "epochs": 1, "pretrain_epochs": 0})
+    metrics = train_mars(recipe, data, tmp_path / "run")
+    assert metrics["rows"]["MR-MKG"]["groups"]["all"]["num_missing"] == 1
+    text = (tmp_path / "run" / "metrics.json").read_text(encoding="utf-8")
+    assert "Infinity" not in text
+    (data / "analogy_entities.txt").write_text("Q0\nQ1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"have an answer that is no candidate, first '.*' \(Q\d+\)"):
+        train_mars(recipe, data, tmp_path / "other")
+
+
+def test_examples_are_learnt_as_questions_too_where_they_are_swapped(folder, tmp_path):
+    data = read_mars_data(open_mars_recipe("mr_mkg/mars_tiny"), folder, tmp_path)
+    asked = {}
+    for swap in (True, False):
+        recipe = open_mars_recipe("mr_mkg/mars_tiny", {**TINY, "swap": swap})
+        with opened_learner(recipe, data, stage="mars") as learner:
+            asked[swap] = learner.questions
+    assert asked[True] == [*asked[False], *questions_of(swapped(data.train), data.markg, data.train)]
+
+
 @pytest.mark.capability("MR-20")
 def test_every_ablation_is_a_recipe_that_changes_its_part_alone():
     whole = open_mars_recipe("mr_mkg/mars").model_dump()
@@ -176,7 +308,7 @@ def test_every_ablation_is_a_recipe_that_changes_its_part_alone():
     assert "model" not in tiny
     assert changed == {
         "_no_graph": {"model"},
-        "_pairs_only": {"graph"},
+        "_pairs_only": {"graph", "pretrain_epochs"},
         "_strict": {"graph"},
         "_gat": {"model"},
         "_gnn": {"model"},

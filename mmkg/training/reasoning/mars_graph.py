@@ -2,8 +2,8 @@
 
 A pair of train is an edge of its own relation (``analogy P31``), so that what a look-up knows is in the graph and an
 ablation can take it out. An item's subgraph is retrieved from its question entity, as in the paper: the nearest
-triples, their entities, one hop, the best of it; the example's two entities are added with their edges to what is
-there. The item's own two facts are edges like others, and are hidden when the item is learnt from.
+triples, their entities, one hop, the best of it. When an item is learnt from, its own two facts are hidden before
+anything is retrieved: an answer that only they lead to must not be left behind as a node without edges.
 """
 
 from collections import Counter
@@ -77,18 +77,16 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ItemGraph:
-    """An item's subgraph, with what hides its answer and what is known of its nodes.
+    """An item's subgraph, and what is known of its nodes.
 
     Attributes:
-        subgraph: seeds are question, head, tail, each once.
+        subgraph: the seed is the question; with examples also head and tail, each once.
         entity_N: entity index of each node; -1 for a picture.
-        keep_E: False for the item's own facts.
         relevance_N: how near the question the triples of each node are, 0 for none.
     """
 
     subgraph: MultimodalSubgraph
     entity_N: Ints
-    keep_E: npt.NDArray[np.bool_]
     relevance_N: Floats
 
 
@@ -142,6 +140,11 @@ def count_answers(train: Sequence[MarsItem]) -> Counter[int]:
     return Counter(entity for item in train for entity in (item.answer, item.example_tail))
 
 
+def markg_triples(markg: MarKG, config: MarsGraphConfig, pairs: Sequence[MarsItem]) -> Ints:
+    """MarKG's triples, without those between the two entities of a pair where the config is strict."""
+    return strict_triples(markg, pairs) if config.strict else markg.triples
+
+
 class MarsGraph:
     """All edges, their vectors, and the subgraph of any item."""
 
@@ -181,9 +184,8 @@ class MarsGraph:
         self.relation_RD = np.concatenate([relation_RD, like])
         self.entity_ND = entity_ND
         self.group_R = np.repeat([0, 1, 2], [count, len(names), 2])  # MarKG, pairs, "image of" and "attribute of"
-        parts = [np.empty((0, 3), np.int64)]
-        if config.with_markg:
-            parts.append(strict_triples(markg, [*train, *hidden_pairs]) if config.strict else markg.triples)
+        known = markg_triples(markg, config, [*train, *hidden_pairs])
+        parts = [known if config.with_markg else np.empty((0, 3), np.int64)]
         if config.with_facts:
             facts = {fact for question in questions_of(train, markg, train) for fact in question.facts}
             parts.append(np.array(sorted(facts), dtype=np.int64).reshape(-1, 3))
@@ -210,28 +212,23 @@ class MarsGraph:
     def _row_of(self) -> dict[tuple[int, int, int], int]:
         return {(h, r, t): row for row, (h, r, t) in enumerate(self.triples.tolist())}
 
-    @cached_property
-    def _edges_of(self) -> dict[int, list[int]]:
-        """Rows of the triples at each entity that is somebody's example; made as they are asked for."""
-        return {}
+    def subgraph_of(self, item: Question, *, hide: bool) -> ItemGraph:
+        """Return the subgraph of an item.
 
-    def subgraph_of(self, item: Question) -> ItemGraph:
-        """Return the subgraph of an item; an entity without vector is retrieved for by its edges alone."""
-        query_D = self.entity_ND[item.question]
-        rows: list[int] = []
-        score_of: dict[int, float] = {}
-        if query_D.any():
-            found = self._retrieval.retrieve(query_D, (item.question,))
-            rows = found.rows.tolist()
-            score_of = dict(zip(rows, found.scores.tolist(), strict=True))
+        Args:
+            item: what is asked.
+            hide: the item's two facts are as if they were not there, before anything is retrieved: what only they lead
+                to is not in the subgraph either. For what is learnt from.
+        """
         example = [item.head, item.tail] if self.config.with_example else []
         named = list(dict.fromkeys([item.question, *example]))
-        entities = dict.fromkeys([*named, *self.triples[rows][:, [0, 2]].ravel().tolist()])
-        for end in named:
-            for row in self._incident(end):
-                head, _, tail = self.triples[row].tolist()
-                if row not in score_of and head in entities and tail in entities:
-                    score_of[row] = -np.inf
+        own = [self._row_of[fact] for fact in item.facts if hide and fact in self._row_of]
+        score_of = self._retrieved(item, own)
+        entities = dict.fromkeys([*named, *self.triples[list(score_of)][:, [0, 2]].ravel().tolist()])
+        for row in (row for end in example for row in self._incident(end)):
+            head, _, tail = self.triples[row].tolist()
+            if row not in score_of and row not in own and head in entities and tail in entities:
+                score_of[row] = -np.inf
         rows = sorted(score_of)
         place = {entity: number for number, entity in enumerate(entities)}
         chosen = self.triples[rows].reshape(-1, 3)
@@ -247,28 +244,32 @@ class MarsGraph:
             dimension=self.entity_ND.shape[1],
             pictures={place[entity]: self.pictures[entity] for entity in entities if entity in self.pictures},
         )
-        hidden = {self._row_of.get(fact) for fact in item.facts}
-        keep_E = np.ones(subgraph.num_edges, np.bool_)
-        keep_E[: len(rows)] = [row not in hidden for row in rows]
         return ItemGraph(
             subgraph=subgraph,
             entity_N=np.concatenate([np.array(list(entities)), np.full(subgraph.num_nodes - len(entities), -1)]),
-            keep_E=keep_E,
-            relevance_N=_relevance(subgraph, keep_E, np.array([score_of[row] for row in rows])),
+            relevance_N=_relevance(subgraph, np.array([score_of[row] for row in rows])),
         )
 
+    def _retrieved(self, item: Question, own: list[int]) -> dict[int, float]:
+        """Rows of the item's triples and their cosines, in the order of the retrieval."""
+        query_D = self.entity_ND[item.question]
+        if not query_D.any():  # nothing to be near to: its own edges
+            around = [row for row in self._incident(item.question) if row not in own]
+            return dict.fromkeys(around[: self.config.retrieval.num_triples], -np.inf)
+        found = self._retrieval.retrieve(query_D, (item.question,), own[:1])
+        ends = {item.head, item.tail} & set(found.seeds.tolist())
+        if len(own) > 1 and (ends or own[1] in found.rows):  # else the example's fact has no part in what was found
+            found = self._retrieval.retrieve(query_D, (item.question,), own)
+        return dict(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+
     def _incident(self, entity: int) -> list[int]:
-        if entity not in self._edges_of:
-            sides = (self.adjacency.outgoing, self.adjacency.incoming)
-            self._edges_of[entity] = [
-                row for side in sides for row in side.triples[side.indptr[entity] : side.indptr[entity + 1]].tolist()
-            ]
-        return self._edges_of[entity]
+        sides = (self.adjacency.outgoing, self.adjacency.incoming)
+        return [row for side in sides for row in side.triples[side.indptr[entity] : side.indptr[entity + 1]].tolist()]
 
 
-def _relevance(subgraph: MultimodalSubgraph, keep_E: npt.NDArray[np.bool_], score_E: npt.NDArray[np.float64]) -> Floats:
-    """log(1 + Σ exp(gain · cosine)) over the triples of each node that are not hidden."""
-    weight = np.where(keep_E[: len(score_E)], np.exp(RELEVANCE_GAIN * score_E), 0.0)
+def _relevance(subgraph: MultimodalSubgraph, score_E: npt.NDArray[np.float64]) -> Floats:
+    """log(1 + Σ exp(gain · cosine)) over the triples of each node."""
+    weight = np.exp(RELEVANCE_GAIN * score_E)
     total = np.zeros(subgraph.num_nodes)
     np.add.at(total, subgraph.src_E[: len(score_E)], weight)
     np.add.at(total, subgraph.dst_E[: len(score_E)], weight)
@@ -285,10 +286,8 @@ def node_features(graph: ItemGraph, question: Question, answer_count: Mapping[in
         hide: leave out the item's own fact, since it is learnt from.
     """
     count = np.array([answer_count.get(entity, 0) for entity in graph.entity_N.tolist()], dtype=np.float32)
-    seen_E = np.ones_like(graph.keep_E)
     if hide:
         count[graph.entity_N == question.answer] -= question.own_count
-        seen_E = graph.keep_E
-    ends = np.concatenate([graph.subgraph.src_E[seen_E], graph.subgraph.dst_E[seen_E]])
+    ends = np.concatenate([graph.subgraph.src_E, graph.subgraph.dst_E])
     degree = np.bincount(ends, minlength=graph.subgraph.num_nodes).astype(np.float32)
     return np.stack([np.log1p(count), graph.relevance_N, np.log1p(degree)], axis=1)

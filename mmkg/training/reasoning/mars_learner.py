@@ -9,8 +9,11 @@ predicts the entity and the relation, as the paper says ("entity and relation pr
 Source: Lee et al., ACL 2024, arXiv:2406.02030, section 4.1.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +24,13 @@ from torch.nn import functional
 
 from mmkg.errors import ConfigError
 from mmkg.evaluation.analogy import answer_columns, rank_answers
-from mmkg.reasoners.mr_mkg import MrMkg, MrMkgInput
+from mmkg.reasoners.mr_mkg import MrMkg, MrMkgInput, Read
 from mmkg.reasoners.ranking import RankingHead
-from mmkg.subgraphs.batch_multimodal import batch_multimodal
+from mmkg.reasoners.trainable import check_frozen, frozen_digests
+from mmkg.subgraphs.batch_multimodal import MultimodalBatch, batch_multimodal
 from mmkg.tasks.mars import MarKG, MarsItem
 from mmkg.training.batches import batches_by_length
+from mmkg.training.checkpoint import CHECKPOINT
 from mmkg.training.learner import Look, LossParts
 from mmkg.training.reasoning.mars_graph import ItemGraph, MarsGraph, Question, count_answers, node_features
 
@@ -33,6 +38,7 @@ Int64Array = npt.NDArray[np.int64]
 NUM_NAMED = 3  # question, example head, example tail
 NUM_PRIORS = 2  # of a candidate: log of how often it was an answer, and whether it never was
 _ROWS_AT_ONCE = 64
+_GRAPHS_KEPT = 4096  # some 80 kB each
 _WORDS = ("", " is to", " as", " is to")  # before and after the three names
 
 
@@ -43,6 +49,23 @@ class AnalogyModel(nn.Module):
         super().__init__()
         self.reasoner, self.head = reasoner, head
         self.relation = nn.Linear(reasoner.llm.state_width, num_relations)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """A batch that was read.
+
+    Attributes:
+        score_BC: of the candidates.
+        relation_BR: logits of the relation, its inverse after each.
+        read: what the reasoner made of it.
+        graph: the subgraphs; None where none is read.
+    """
+
+    score_BC: Tensor
+    relation_BR: Tensor
+    read: Read
+    graph: MultimodalBatch | None
 
 
 class MarsLearner:
@@ -101,9 +124,8 @@ class MarsLearner:
                 f"{len(lost):,} of {len(self.questions):,} analogies have an answer that is no candidate, first "
                 f"'{markg.names[lost[0].answer]}' ({markg.entity_ids[lost[0].answer]}); leave them out beforehand"
             )
-        self._answers: Mapping[int, int] = count_answers(train)
-        self._count_C = torch.tensor([float(self._answers[entity]) for entity in candidate_C.tolist()])
-        self._graphs: dict[Question, ItemGraph] = {}
+        self.answer_counts = count_answers(train)
+        self._graph_of = functools.lru_cache(maxsize=_GRAPHS_KEPT)(self._make_graph)
         self._names: dict[int, list[int]] = {}
         words = model.reasoner.llm.tokens
         self._between = [words(word) if word else [] for word in _WORDS]
@@ -120,13 +142,21 @@ class MarsLearner:
 
     @property
     def digest(self) -> str:
-        """Of files, vectors and graph."""
+        """Of files, vectors and stage."""
         return self._digest
 
     @property
     def num_examples(self) -> int:
         """Facts, or items."""
         return len(self._groups)
+
+    def state(self) -> Mapping[str, Any]:
+        """Digests of the language model, for checkpoints."""
+        return {"frozen": frozen_digests(self._model)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """See that a checkpoint was made beside the same language model."""
+        check_frozen(self._model, state["frozen"], Path(CHECKPOINT))
 
     def batches(self, random: np.random.Generator) -> Sequence[Int64Array]:
         """Return an epoch's rows, in batches of like length."""
@@ -137,17 +167,17 @@ class MarsLearner:
         drawn = [self._groups[row][random.integers(len(self._groups[row]))] for row in rows.tolist()]
         questions = [self.questions[number] for number in drawn]
         config = self._model.reasoner.config
-        score_BC, relation_BR, read, batch = self._forward(questions, hide=True)
+        ranked = self.forward(questions, hide=True)
         column_B = torch.tensor([self._column[q.answer] for q in questions], device=self.device)
-        answer = functional.cross_entropy(score_BC, column_B)
+        answer = functional.cross_entropy(ranked.score_BC, column_B)
         total, numbers = answer, {"answer_loss": answer.detach()}
         if self.relation_weight:
             told_B = torch.tensor([2 * q.relation + q.reverse for q in questions], device=self.device)
-            told = functional.cross_entropy(relation_BR, told_B)
+            told = functional.cross_entropy(ranked.relation_BR, told_B)
             total, numbers["relation_loss"] = total + self.relation_weight * told, told.detach()
-        if config.alignment_weight and batch is not None:
+        if config.alignment_weight and ranked.graph is not None:
             generator = torch.Generator().manual_seed(int(random.integers(2**31)))
-            aligned = self._model.reasoner.alignment_loss(read, batch, generator)
+            aligned = self._model.reasoner.alignment_loss(ranked.read, ranked.graph, generator)
             total, numbers["alignment_loss"] = total + config.alignment_weight * aligned, aligned.detach()
         return LossParts(loss=total, numbers=numbers)
 
@@ -165,7 +195,7 @@ class MarsLearner:
         self._model.eval()
         parts = [np.empty((0, len(self.candidate_C)), np.float32)]
         for start in range(0, len(questions), _ROWS_AT_ONCE):
-            score_BC = self._forward(questions[start : start + _ROWS_AT_ONCE], hide=False)[0]
+            score_BC = self.forward(questions[start : start + _ROWS_AT_ONCE], hide=False).score_BC
             parts.append(score_BC.float().cpu().numpy())
         return np.concatenate(parts)
 
@@ -176,7 +206,13 @@ class MarsLearner:
 
     # --- tensors -----------------------------------------------------------------------------------------------------
 
-    def _forward(self, questions: Sequence[Question], *, hide: bool) -> tuple[Tensor, Tensor, Any, Any]:
+    def forward(self, questions: Sequence[Question], *, hide: bool) -> Ranked:
+        """Return the scores of all candidates.
+
+        Args:
+            questions: what is asked.
+            hide: their facts are hidden, since they are learnt from.
+        """
         reasoner, head = self._model.reasoner, self._model.head
         tokens = [self._tokens_of(question) for question in questions]
         named = torch.tensor([[q.question, q.head, q.tail] for q in questions])
@@ -185,19 +221,18 @@ class MarsLearner:
         if self.graph is None or reasoner.knowledge is None:
             read = reasoner.read(MrMkgInput(tokens=tokens))
             state_Bs = reasoner.states(read)
-            return head(state_Bs, named_BKD, prior_BCF=prior_BCF), self._model.relation(state_Bs), read, None
-        graphs = [self._graph_of(question) for question in questions]
+            score_BC = head(state_Bs, named_BKD, prior_BCF=prior_BCF)
+            return Ranked(score_BC=score_BC, relation_BR=self._model.relation(state_Bs), read=read, graph=None)
+        graphs = [self._graph_of(question, hide) for question in questions]
         batch = batch_multimodal([graph.subgraph for graph in graphs]).to(self.device)
         features = [
-            node_features(graph, question, self._answers, hide=hide)
+            node_features(graph, question, self.answer_counts, hide=hide)
             for graph, question in zip(graphs, questions, strict=True)
         ]
-        keep_E = torch.from_numpy(np.concatenate([graph.keep_E for graph in graphs])).to(self.device)
         read = reasoner.read(
             MrMkgInput(
                 tokens=tokens,
                 graph=batch,
-                keep_E=keep_E if hide else None,
                 feature_NF=torch.from_numpy(np.concatenate(features)).to(self.device),
             )
         )
@@ -205,19 +240,20 @@ class MarsLearner:
         entity_N = np.concatenate([graph.entity_N for graph in graphs]).tolist()
         candidate_N = torch.tensor([self._column.get(entity, -1) for entity in entity_N], device=self.device)
         score_BC = head(state_Bs, named_BKD, read.node_NW, batch.graph.graph_index(), candidate_N, prior_BCF=prior_BCF)
-        return score_BC, self._model.relation(state_Bs), read, batch
+        return Ranked(score_BC=score_BC, relation_BR=self._model.relation(state_Bs), read=read, graph=batch)
 
     def _priors(self, questions: Sequence[Question], *, hide: bool) -> Tensor:
-        count_BC = self._count_C.repeat(len(questions), 1)
+        count_C = torch.tensor([float(self.answer_counts[entity]) for entity in self.candidate_C.tolist()])
+        count_BC = count_C.repeat(len(questions), 1)
         if hide:
             for row, question in enumerate(questions):
                 count_BC[row, self._column[question.answer]] -= question.own_count
         return torch.stack([count_BC.log1p(), (count_BC == 0).float()], dim=2).to(self.device)
 
-    def _graph_of(self, question: Question) -> ItemGraph:
-        if question not in self._graphs and self.graph is not None:
-            self._graphs[question] = self.graph.subgraph_of(question)
-        return self._graphs[question]
+    def _make_graph(self, question: Question, hide: bool) -> ItemGraph:
+        if self.graph is None:
+            raise ConfigError("a model that reads no graph asked for a subgraph")
+        return self.graph.subgraph_of(question, hide=hide)
 
     def _tokens_of(self, question: Question) -> list[int]:
         """A is to B as C is to."""
@@ -233,11 +269,11 @@ class MarsLearner:
         return self._names[entity]
 
 
-def markg_questions(markg: MarKG, candidate_C: Int64Array, *, per_fact: int, random_seed: int) -> list[Question]:
+def markg_questions(triples: Int64Array, candidate_C: Int64Array, *, per_fact: int, random_seed: int) -> list[Question]:
     """Make analogies out of MarKG: pairs of triples of one relation, either way round, with candidates as answers.
 
     Args:
-        markg: the graph.
+        triples: of MarKG, (T, 3), or those of them that may be known.
         candidate_C: what answers may be.
         per_fact: analogies of each triple and direction, each with another example.
         random_seed: of the examples.
@@ -245,7 +281,7 @@ def markg_questions(markg: MarKG, candidate_C: Int64Array, *, per_fact: int, ran
     random = np.random.default_rng(random_seed)
     candidates = set(candidate_C.tolist())
     pairs: dict[tuple[int, bool], list[tuple[int, int]]] = defaultdict(list)
-    for head, relation, tail in markg.triples.tolist():
+    for head, relation, tail in triples.tolist():
         pairs[relation, False].append((head, tail))
         pairs[relation, True].append((tail, head))
     questions = []

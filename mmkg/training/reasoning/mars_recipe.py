@@ -85,7 +85,7 @@ def _with_model(**settings: Any) -> dict[str, Any]:
 _CHANGES: dict[str, dict[str, Any]] = {
     "": {},
     "_no_graph": _with_model(knowledge="none"),
-    "_pairs_only": {"graph": MarsGraphConfig(with_markg=False)},
+    "_pairs_only": {"graph": MarsGraphConfig(with_markg=False), "pretrain_epochs": 0},
     "_strict": {"graph": MarsGraphConfig(strict=True)},
     "_gat": _with_model(encoder="gat"),
     "_gnn": _with_model(encoder="gcn"),
