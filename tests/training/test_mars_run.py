@@ -16,12 +16,12 @@ from mmkg.training.reasoning import mars_run
 from mmkg.training.reasoning.mars_data import UNSEEN, read_mars_data
 from mmkg.training.reasoning.mars_graph import MarsGraph, MarsGraphConfig, node_features, questions_of, swapped
 from mmkg.training.reasoning.mars_learner import markg_questions
+from mmkg.training.reasoning.mars_model import opened_learner
 from mmkg.training.reasoning.mars_recipe import list_mars_recipes, open_mars_recipe
 from mmkg.training.reasoning.mars_run import (
     compare_mars_runs,
     evaluate_mars,
     is_mars_run,
-    opened_learner,
     train_mars,
 )
 from mmkg.training.run_folder import read_history

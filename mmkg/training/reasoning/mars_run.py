@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mmkg.errors import TrainingError
 from mmkg.evaluation.analogy import (
@@ -26,34 +25,18 @@ from mmkg.evaluation.analogy import (
 )
 from mmkg.evaluation.analogy_report import failed_items, make_analogy_report
 from mmkg.evaluation.plots import plot_learning_curves
-from mmkg.reasoners.llm import open_llm
-from mmkg.reasoners.mr_mkg import MrMkg
-from mmkg.reasoners.ranking import RankingHead
 from mmkg.reasoners.trainable import check_frozen, frozen_digests, trainable_report
-from mmkg.shards import digest, write_bytes, write_json
-from mmkg.subgraphs.assemble import EXTRA_RELATIONS
+from mmkg.shards import write_bytes, write_json
 from mmkg.tasks.mars import as_columns
 from mmkg.tasks.mars_controls import exchange_examples
 from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint
 from mmkg.training.distributed import Processes
-from mmkg.training.hardware import choose_device, using_threads
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.reasoning.mars_data import MarsData, read_mars_data
 from mmkg.training.reasoning.mars_graph import (
-    NUM_FEATURES,
-    MarsGraph,
-    markg_triples,
     questions_of,
-    relation_names,
-    swapped,
 )
-from mmkg.training.reasoning.mars_learner import (
-    NUM_NAMED,
-    NUM_PRIORS,
-    AnalogyModel,
-    MarsLearner,
-    markg_questions,
-)
+from mmkg.training.reasoning.mars_model import digest_of_stage, opened_learner
 from mmkg.training.reasoning.mars_recipe import MarsRecipe, open_mars_recipe
 from mmkg.training.run_folder import (
     CONFIG,
@@ -183,81 +166,13 @@ def _opener(
     def open_run(processes: Processes) -> Iterator[OpenedRun]:
         with opened_learner(recipe, data, stage=stage) as learner:
             if initial is not None:
-                _check_stage(read_checkpoint(initial).document["data"], _digest(data, "markg"), initial)
+                _check_stage(read_checkpoint(initial).document["data"], digest_of_stage(data, "markg"), initial)
                 load_trained(learner.model, read_checkpoint(initial).tensors, initial)
             loop = TrainingLoop(learner, recipe, device=learner.device, processes=processes, progress=progress)
             told = {"frozen": frozen_digests(learner.model), "trained": trainable_report(learner.model).as_json()}
             yield OpenedRun(loop=loop, environment=told)
 
     return open_run
-
-
-@contextmanager
-def opened_learner(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterator[MarsLearner]:
-    """A new model and what it is to learn; torch's threads and generator are put back after."""
-    device = choose_device(recipe.device)
-    random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with random, using_threads(recipe.threads):
-        llm = open_llm(recipe.llm, device=device)
-        torch.manual_seed(recipe.random_seed)
-        graph = None
-        relation_RD = np.concatenate(
-            [data.relation_RD, np.zeros((len(relation_names(data.train)), data.relation_RD.shape[1]), np.float32)]
-        )
-        group_R = None
-        if recipe.model.knowledge != "none":
-            graph = MarsGraph(
-                data.markg, data.train, data.entity_ND, data.relation_RD, recipe.graph, hidden_pairs=data.dev
-            )
-            relation_RD, group_R = graph.relation_RD, torch.from_numpy(graph.group_R)
-        num_relations = len(relation_RD)
-        extra_RD = np.zeros((len(EXTRA_RELATIONS), relation_RD.shape[1]), np.float32)
-        reasoner = MrMkg(
-            recipe.model,
-            llm,
-            relation_RD=torch.from_numpy(np.concatenate([relation_RD, extra_RD])),
-            num_named=NUM_NAMED,
-            num_features=NUM_FEATURES,
-            relation_group_R=group_R,
-        )
-        head = RankingHead(
-            torch.from_numpy(data.entity_ND[data.candidate_C]),
-            state_width=llm.state_width,
-            node_width=recipe.model.graph_width,
-            num_named=NUM_NAMED,
-            num_priors=NUM_PRIORS,
-            hidden_width=recipe.hidden_width,
-            matrix_width=recipe.matrix_width,
-            dropout=recipe.model.dropout,
-        )
-        model = AnalogyModel(reasoner, head, 2 * num_relations).to(device)
-        learnt = [*data.train, *(swapped(data.train) if recipe.swap else [])]
-        questions = questions_of(learnt, data.markg, data.train)
-        if stage == "markg":
-            questions = markg_questions(
-                markg_triples(data.markg, recipe.graph, [*data.train, *data.dev]),
-                data.candidate_C,
-                per_fact=recipe.pretrain_per_fact,
-                random_seed=recipe.random_seed,
-            )
-            if recipe.pretrain_limit is not None and recipe.pretrain_limit < len(questions):
-                drawn = np.random.default_rng(recipe.random_seed).permutation(len(questions))[: recipe.pretrain_limit]
-                questions = [questions[number] for number in sorted(drawn.tolist())]
-        yield MarsLearner(
-            model,
-            graph,
-            data.markg,
-            data.candidate_C,
-            data.entity_ND,
-            train=data.train,
-            questions=questions,
-            valid=questions_of(data.dev, data.markg, data.train),
-            batch_size=recipe.batch_size,
-            relation_weight=recipe.relation_weight if stage == "markg" else 0.0,
-            once_a_fact=recipe.once_a_fact and stage == "mars",
-            data_digest=_digest(data, stage),
-            max_tokens=recipe.max_tokens,
-        )
 
 
 def _finish(
@@ -316,10 +231,6 @@ def _finish(
         "parameters": parameters,
         "failed": failed,
     }
-
-
-def _digest(data: MarsData, stage: str) -> str:
-    return digest([data.digest, stage])
 
 
 def _check_stage(found: str, expected: str, path: Path) -> None:
