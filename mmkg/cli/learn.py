@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmkg.cli.output import JsonOption, print_json, print_table
-from mmkg.errors import ConfigError, TrainingError, require
+from mmkg.errors import require
 
 _SHOWN = {"mrr": "MRR", "hits_at_1": "Hits@1", "hits_at_3": "Hits@3", "hits_at_10": "Hits@10"}
 
@@ -73,51 +73,32 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     build: Annotated[str | None, typer.Option(metavar="BUILD", help="Where its tables are now, if they moved.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Where a benchmark's files are now, if they moved.")] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Of a contrastive run: other pictures with captions, or where they are now.")
+        Path | None, typer.Option(help="Of a run with pictures: where they are now, or other ones with captions.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="train, valid or test (of ScienceQA: val); test unless given.")
+    ] = None,
     against: Annotated[Path | None, typer.Option(help="Another run to compare with, triple by triple.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank a split with a run's best model, with intervals; compare two runs triple by triple.
+    """Measure a run's best model again, on any split, with intervals; compare two runs triple by triple.
 
     Example: mmkg evaluate runs/link_prediction-rgat_complex_tiny --split valid
+
+    Example: mmkg evaluate runs/mr_mkg-scienceqa_tiny --split val --data FOLDER
     """
     require("torch", extra="graph", needed_by="mmkg evaluate")
-    from mmkg.training.contrastive.run import evaluate_contrastive_run, is_contrastive_run
+    from mmkg.cli.learning import Evaluating, evaluate_by_recipe
 
-    if not run.exists():
-        raise TrainingError(f"{run}: no such run. `mmkg train RECIPE --build BUILD` makes one.")
-    from mmkg.training.reasoning.mars_run import evaluate_mars, is_mars_run
-
-    if is_mars_run(run):
-        if build is not None or pictures is not None or split != "test":
-            raise ConfigError(f"{run}: a run on MARS is evaluated on its dev items; leave out the other options")
-        metrics = evaluate_mars(run, against=against)
-        if as_json:
-            print_json(metrics)
-            return
-        print_metrics(metrics)
-        print(f"report: {run / 'report.html'}")
-        return
-    if is_contrastive_run(run):
-        if build is not None or against is not None:
-            raise ConfigError(f"{run}: a contrastive run is evaluated on pictures; leave out --build and --against")
-        metrics = evaluate_contrastive_run(run, pictures_folder=pictures, split=split)
-    else:
-        from mmkg.builds import find_build_folder
-        from mmkg.training.run import evaluate_run
-
-        if pictures is not None:
-            raise ConfigError(f"{run}: not a contrastive run; leave out --pictures")
-        tables = find_build_folder(build) if build else None
-        metrics = evaluate_run(run, tables_folder=tables, split=split, against=against)
+    asked = Evaluating(run_folder=run, build=build, data=data, pictures=pictures, split=split, against=against)
+    metrics, report = evaluate_by_recipe(asked)
     if as_json:
         print_json(metrics)
         return
     print_metrics(metrics)
-    print(f"report: {run / f'report-{split}.html'}")
+    print(f"report: {report}")
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What each kind of recipe learns from, and how `mmkg train` and `mmkg evaluate` hand it over.
 
-To add a kind: a prefix in ``KINDS`` with what it needs, and a function here that calls its training.
+To add a kind: a prefix in ``KINDS`` with what it needs, and functions here that call its training and evaluation.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmkg.errors import ConfigError, unknown_name
+from mmkg.errors import ConfigError, TrainingError, unknown_name
 
 Progress = Callable[[str], None]
 
@@ -39,13 +39,37 @@ class Learning:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """What the command line was told of a run that is there.
+
+    Attributes:
+        run_folder: of the run.
+        build, data, pictures: where they are now; None is where they were.
+        split: None where it was not given.
+        against: another run to compare with.
+    """
+
+    run_folder: Path
+    build: str | None = None
+    data: Path | None = None
+    pictures: Path | None = None
+    split: str | None = None
+    against: Path | None = None
+
+
+Evaluated = tuple[dict[str, Any], Path]  # metrics, and where the report is
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of recipe: which options it needs and may have, and what trains it."""
+    """A kind of recipe: which options it needs and may have, and what trains it; how its runs are evaluated."""
 
     needs: tuple[str, ...]
     may_have: tuple[str, ...] = ()
     several_seeds: bool = False
     train: Callable[[Learning], dict[str, Any]]
+    asked_by: tuple[str, ...]  # options of its evaluation
+    evaluate: Callable[[Evaluating], Evaluated]
 
 
 def train_by_recipe(asked: Learning) -> dict[str, Any]:
@@ -68,6 +92,30 @@ def train_by_recipe(asked: Learning) -> dict[str, Any]:
     if asked.seeds > 1 and not kind.several_seeds:
         raise ConfigError(f"{asked.recipe} is trained one seed at a time: --set random_seed=1, and another --run")
     return kind.train(asked)
+
+
+def evaluate_by_recipe(asked: Evaluating) -> Evaluated:
+    """Evaluate a run again, by the recipe it was trained by.
+
+    Raises:
+        ConfigError: no recipe of ours made the run, or runs of its kind have no such option.
+        TrainingError: there is no run.
+    """
+    from mmkg.training.run_folder import read_config
+
+    run = asked.run_folder
+    if not run.exists():
+        raise TrainingError(f"{run}: no such run. `mmkg train RECIPE` makes one.")
+    name = str(read_config(run)["recipe"].get("name"))
+    kind = next((kind for prefix, kind in KINDS.items() if name.startswith(prefix)), None)
+    if kind is None:
+        raise ConfigError(f"{run}: a run of '{name}', which is no recipe of this version of mmkg")
+    options = ("build", "data", "pictures", "split", "against")
+    wrong = [f"--{option}" for option in options if getattr(asked, option) is not None and option not in kind.asked_by]
+    if wrong:
+        known = ", ".join(f"--{option}" for option in kind.asked_by) or "no option"
+        raise ConfigError(f"{run}: a run of {name} is evaluated with {known}; leave out {', '.join(wrong)}")
+    return kind.evaluate(asked)
 
 
 def list_all_recipes() -> tuple[str, ...]:
@@ -189,12 +237,106 @@ def _scenes(asked: Learning) -> dict[str, Any]:
     )
 
 
+def _of_split(asked: Evaluating, evaluate: Callable[[str], dict[str, Any]]) -> Evaluated:
+    split = asked.split or "test"
+    return evaluate(split), asked.run_folder / f"report-{split}.html"
+
+
+def _evaluate_link_prediction(asked: Evaluating) -> Evaluated:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.run import evaluate_run
+
+    tables = find_build_folder(asked.build) if asked.build else None
+    return _of_split(
+        asked,
+        lambda split: evaluate_run(asked.run_folder, tables_folder=tables, split=split, against=asked.against),
+    )
+
+
+def _evaluate_contrastive(asked: Evaluating) -> Evaluated:
+    from mmkg.training.contrastive.run import evaluate_contrastive_run
+
+    return _of_split(
+        asked, lambda split: evaluate_contrastive_run(asked.run_folder, pictures_folder=asked.pictures, split=split)
+    )
+
+
+def _evaluate_language(asked: Evaluating) -> Evaluated:
+    raise ConfigError(
+        f"{asked.run_folder}: a language model is measured once, when it is trained; see "
+        f"{asked.run_folder / 'metrics.json'}"
+    )
+
+
+def _evaluate_mars(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.mars_run import evaluate_mars
+
+    metrics = evaluate_mars(asked.run_folder, data_folder=asked.data, against=asked.against)
+    return metrics, asked.run_folder / "report.html"
+
+
+def _evaluate_scienceqa(asked: Evaluating) -> Evaluated:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.reasoning.scienceqa import evaluate_scienceqa
+
+    build = find_build_folder(asked.build) if asked.build else None
+    return _of_split(
+        asked,
+        lambda split: evaluate_scienceqa(
+            asked.run_folder,
+            split=split,
+            data_folder=asked.data,
+            build_folder=build,
+            pictures_folder=asked.pictures,
+        ),
+    )
+
+
+def _evaluate_synthetic(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.synthetic import evaluate_synthetic
+
+    return _of_split(asked, lambda split: evaluate_synthetic(asked.run_folder, split=split))
+
+
+def _evaluate_scenes(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.scene_pretraining import evaluate_scenes
+
+    return _of_split(
+        asked,
+        lambda split: evaluate_scenes(
+            asked.run_folder, split=split, data_folder=asked.data, pictures_folder=asked.pictures
+        ),
+    )
+
+
 KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
-    "link_prediction/": Kind(needs=("build",), several_seeds=True, train=_link_prediction),
-    "contrastive/": Kind(needs=("pictures",), train=_contrastive),
-    "language/": Kind(needs=("data",), train=_language),
-    "mr_mkg/mars": Kind(needs=("data",), several_seeds=True, train=_mars),
-    "mr_mkg/scienceqa": Kind(needs=("data",), may_have=("build", "pictures"), train=_scienceqa),
-    "mr_mkg/synthetic": Kind(needs=(), train=_synthetic),
-    "mr_mkg/pretrain": Kind(needs=("data",), may_have=("pictures",), train=_scenes),
+    "link_prediction/": Kind(
+        needs=("build",),
+        several_seeds=True,
+        train=_link_prediction,
+        asked_by=("build", "split", "against"),
+        evaluate=_evaluate_link_prediction,
+    ),
+    "contrastive/": Kind(
+        needs=("pictures",), train=_contrastive, asked_by=("pictures", "split"), evaluate=_evaluate_contrastive
+    ),
+    "language/": Kind(needs=("data",), train=_language, asked_by=(), evaluate=_evaluate_language),
+    "mr_mkg/mars": Kind(
+        needs=("data",), several_seeds=True, train=_mars, asked_by=("data", "against"), evaluate=_evaluate_mars
+    ),
+    "mr_mkg/scienceqa": Kind(
+        needs=("data",),
+        may_have=("build", "pictures"),
+        train=_scienceqa,
+        asked_by=("data", "build", "pictures", "split"),
+        evaluate=_evaluate_scienceqa,
+    ),
+    "mr_mkg/synthetic": Kind(needs=(), train=_synthetic, asked_by=("split",), evaluate=_evaluate_synthetic),
+    "mr_mkg/pretrain": Kind(
+        needs=("data",),
+        may_have=("pictures",),
+        train=_scenes,
+        asked_by=("data", "pictures", "split"),
+        evaluate=_evaluate_scenes,
+    ),
 }

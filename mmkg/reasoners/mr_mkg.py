@@ -15,7 +15,7 @@ Shape suffixes: B items, L tokens, P patches, M nodes of a graph, N nodes of all
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,6 +28,7 @@ from mmkg.reasoners.alignment import Negatives, draw_pictures, triplet_alignment
 from mmkg.reasoners.knowledge import EncoderName, KnowledgeEncoder
 from mmkg.reasoners.llm import FrozenLlm
 from mmkg.reasoners.slots import Prompt, fill_slots, parse_template
+from mmkg.subgraphs.assemble import NodeKind
 from mmkg.subgraphs.batch_multimodal import MultimodalBatch
 
 SLOTS = ("knowledge", "image", "text")
@@ -39,7 +40,8 @@ class MrMkgConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     knowledge: Literal["multimodal", "text", "none"] = "multimodal"
-    """The whole subgraph, its text part alone, or none: the ablations "+ MMKG", "+ KG", "visual only"."""
+    """The whole subgraph, its text part alone, or none: the ablations "+ MMKG", "+ KG", "visual only". Of text
+    alone nodes of pictures keep their places in a batch, but nothing that is read or learnt depends on them."""
     pictures: bool = True
     """Whether the question's own picture is read."""
     encoder: EncoderName = "rgat"
@@ -172,9 +174,12 @@ class MrMkg(nn.Module):
             if batch.graph is None or batch.graph.num_graphs != len(batch.tokens):
                 found = "none" if batch.graph is None else str(batch.graph.num_graphs)
                 raise ConfigError(f"expected a subgraph for each of {len(batch.tokens)} questions, found {found}")
-            node_NW = self.knowledge(batch.graph, batch.keep_E, batch.feature_NF)
+            graph, keep_E = batch.graph, batch.keep_E
+            if self.config.knowledge == "text":
+                graph, keep_E = _without_pictures(graph, keep_E)
+            node_NW = self.knowledge(graph, keep_E, batch.feature_NF)
             row_Nd = self.knowledge_adapter.adapt(node_NW)
-            known = self._known(batch.graph, row_Nd, text_BLd, mask_BL, image_BPd, mask_BP)
+            known = self._known(graph, row_Nd, text_BLd, mask_BL, image_BPd, mask_BP)
         filled = [
             {"knowledge": one_known, "image": one_seen, "text": one_text}
             for one_known, one_seen, one_text in zip(known, seen, text, strict=True)
@@ -197,12 +202,14 @@ class MrMkg(nn.Module):
     def alignment_loss(self, read: Read, graph: MultimodalBatch, generator: torch.Generator) -> Tensor:
         """Return L_a, a mean over the graphs of the batch; 0 where no graph has two pictures of two entities.
 
+        Of the text part alone it is 0 too: there are no pictures.
+
         Args:
             read: of the batch.
             graph: of the batch.
             generator: of the M pictures of each graph, on the CPU.
         """
-        if read.row_Nd is None or len(graph.picture_K) == 0:
+        if read.row_Nd is None or self.config.knowledge == "text" or len(graph.picture_K) == 0:
             return read.prompt.row_BPd.new_zeros(())
         index_N = graph.graph.graph_index()
         picture, entity, of_graph = draw_pictures(
@@ -287,6 +294,15 @@ class MrMkg(nn.Module):
         read_BPd = self._seen(self.knowledge_adapter, image_BPd, row_BMd, graph.mask_GM)
         by_image = _rows_of(read_BPd, mask_BP & by_image_B1)
         return [torch.cat(pair) for pair in zip(by_text, by_image, strict=True)]
+
+
+def _without_pictures(graph: MultimodalBatch, keep_E: Tensor | None) -> tuple[MultimodalBatch, Tensor]:
+    """The batch with no picture among the rows that are read, and which triples stay: those between other nodes."""
+    other_N = graph.kind_N != NodeKind.IMAGE
+    stays_E = other_N[graph.graph.src_E] & other_N[graph.graph.dst_E]
+    mask_GM = graph.mask_GM.clone()
+    mask_GM[graph.mask_GM] = other_N[graph.node_GM[graph.mask_GM]]  # padding names node 0, which may not be there
+    return replace(graph, mask_GM=mask_GM), stays_E if keep_E is None else stays_E & keep_E
 
 
 def _rows_of(row_BLd: Tensor, mask_BL: Tensor) -> list[Tensor]:

@@ -30,12 +30,21 @@ def read_run_config(folder: Path, recipe: type[Recipe]) -> tuple[Recipe, dict[st
     Raises:
         TrainingError: there is no run in the folder.
     """
+    config = read_config(folder)
+    return recipe(**config["recipe"]), config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what a run's recipe was, as JSON values, and everything that was written beside it.
+
+    Raises:
+        TrainingError: there is no run in the folder.
+    """
     if not (folder / CONFIG).exists():
         seeds = sorted(path.name for path in folder.glob("seed-*"))
         hint = f" It holds runs of several seeds: choose one of {', '.join(seeds)}." if seeds else ""
         raise TrainingError(f"{folder}: no run here ({CONFIG} is missing).{hint}")
-    config = read_json(folder / CONFIG)
-    return recipe(**config["recipe"]), config
+    return read_json(folder / CONFIG)
 
 
 def check_run_folder(folder: Path, recipe: BaseModel, *, resume: bool) -> None:

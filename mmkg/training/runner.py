@@ -2,8 +2,8 @@
 
 A run's folder holds ``config.json`` (the recipe and where the data are), ``environment.json``, ``metrics.jsonl`` (a row
 an epoch), ``checkpoint.safetensors`` (to go on from), ``model.safetensors`` (the best model by valid score; only what
-was trained), and at the end ``metrics.json`` with whatever the kind of run writes beside it. A folder with
-``metrics.json`` is a finished run.
+was trained, and beside what: its data, and what was frozen), and at the end ``metrics.json`` with whatever the kind of
+run writes beside it. A folder with ``metrics.json`` is a finished run.
 """
 
 import logging
@@ -187,10 +187,16 @@ def _train(
                 continue
             if keep_best and loop.best and position.best_epoch != kept:
                 kept = position.best_epoch
-                write_checkpoint(run_folder / BEST, loop.best, {"epoch": kept, "data": loop.learner.digest})
+                write_checkpoint(run_folder / BEST, loop.best, {"epoch": kept, **_belongs_to(loop)})
             write_checkpoint(path, tensors, loop.document())
             write_history(run_folder, position.history)
             write_events(position.history)
+
+
+def _belongs_to(loop: TrainingLoop) -> dict[str, Any]:
+    """What a model must find again: its data, and what its learner keeps, such as digests of what was frozen."""
+    kept = {"learner": dict(loop.learner.state())} if isinstance(loop.learner, KeepsState) else {}
+    return {"data": loop.learner.digest, **kept}
 
 
 def _environment(opened: OpenedRun) -> dict[str, Any]:

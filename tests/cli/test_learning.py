@@ -8,7 +8,9 @@ import pytest
 
 from mmkg.cli import main
 from mmkg.cli.learning import KINDS, list_all_recipes
+from tests.tasks.visual_genome_files import draw_pictures, parts, write_files
 from tests.training.made_mars import write_mars
+from tests.training.test_scienceqa_run import write_problems
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -62,5 +64,92 @@ def test_a_run_on_mars_prints_the_model_beside_the_look_ups_and_is_evaluated_aga
     assert status == 0, error
     difference = json.loads(paired)["comparisons"]["MR-MKG − run one"]
     assert (difference["mrr"]["value"], difference["ties"]) == (0, 3)
-    for wrong in (("--build", "x"), ("--pictures", "x"), ("--against", str(tmp_path))):
+    for wrong in (("--build", "x"), ("--pictures", "x"), ("--split", "train"), ("--against", str(tmp_path))):
         assert run(monkeypatch, capsys, "evaluate", str(folder), *wrong)[0] == 1
+    data.rename(tmp_path / "moved")
+    assert run(monkeypatch, capsys, "evaluate", str(folder))[0] == 1
+    status, moved, error = run(monkeypatch, capsys, "evaluate", str(folder), "--data", str(tmp_path / "moved"))
+    assert status == 0, error
+    assert table == [line for line in moved.splitlines() if "MR-MKG" in line or "look-up" in line]
+
+
+def trained(monkeypatch, capsys, recipe: str, folder: Path, *arguments: str, settings: tuple[str, ...] = ()) -> dict:
+    """Train a small run by the command line and return its metrics."""
+    changes = [part for one in ("epochs=1", "bootstrap_draws=10", *settings) for part in ("--set", one)]
+    status, output, error = run(
+        monkeypatch, capsys, "train", recipe, "--run", str(folder), "--json", *arguments, *changes
+    )
+    assert status == 0, error
+    return json.loads(output)
+
+
+def evaluated(monkeypatch, capsys, folder: Path, *arguments: str) -> dict:
+    status, output, error = run(monkeypatch, capsys, "evaluate", str(folder), "--json", *arguments)
+    assert status == 0, error
+    return json.loads(output)
+
+
+def test_a_run_on_made_questions_is_evaluated_again_with_its_control(monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "run"
+    settings = ("data.num_train=8", "data.num_valid=4", "data.num_test=6")
+    metrics = trained(monkeypatch, capsys, "mr_mkg/synthetic_tiny", folder, settings=settings)
+    again = evaluated(monkeypatch, capsys, folder)
+    for name in ("accuracy", "exchanged_subgraphs", "without_graph"):
+        assert again[name] == metrics[name]
+    assert (folder / "report-test.html").exists()
+    valid = evaluated(monkeypatch, capsys, folder, "--split", "valid")
+    assert valid["num_questions"] == 4
+    assert "without_graph" not in valid  # it was asked the test questions
+    status, output, _ = run(monkeypatch, capsys, "evaluate", str(folder))
+    assert status == 0
+    assert "accuracy" in output
+    assert str(folder / "report-test.html") in output
+    for wrong, message in (
+        (("--data", "x"), "is evaluated with --split; leave out --data"),
+        (("--split", "tset"), "no split is called 'tset'"),
+    ):
+        status, _, error = run(monkeypatch, capsys, "evaluate", str(folder), *wrong)
+        assert status == 1
+        assert message in " ".join(error.split())
+
+
+def test_a_run_on_scenes_is_evaluated_again_where_its_files_are_now(monkeypatch, capsys, tmp_path):
+    data, folder = draw_pictures(write_files(tmp_path / "genome", parts())), tmp_path / "run"
+    metrics = trained(monkeypatch, capsys, "mr_mkg/pretrain_tiny", folder, "--data", str(data))
+    data.rename(tmp_path / "moved")
+    assert run(monkeypatch, capsys, "evaluate", str(folder))[0] == 1
+    again = evaluated(monkeypatch, capsys, folder, "--data", str(tmp_path / "moved"))
+    assert again["accuracy"] == metrics["accuracy"]
+    on_train = evaluated(monkeypatch, capsys, folder, "--data", str(tmp_path / "moved"), "--split", "train")
+    assert on_train["num_questions"] + again["num_questions"] == 3
+
+
+def test_a_run_on_scienceqa_is_evaluated_on_another_split(monkeypatch, capsys, tmp_path):
+    data, folder = write_problems(tmp_path / "data", with_test=True), tmp_path / "run"
+    settings = ("model.knowledge=none", "rationale=none")
+    metrics = trained(monkeypatch, capsys, "mr_mkg/scienceqa_tiny", folder, "--data", str(data), settings=settings)
+    data.rename(tmp_path / "moved")
+    again = evaluated(monkeypatch, capsys, folder, "--data", str(tmp_path / "moved"))
+    assert again["scienceqa"] == metrics["scienceqa"]
+    assert (
+        evaluated(monkeypatch, capsys, folder, "--data", str(tmp_path / "moved"), "--split", "val")["reported_split"]
+        == "val"
+    )
+
+
+def test_what_cannot_be_evaluated_is_told(monkeypatch, capsys, tmp_path):
+    for name, message in (
+        ("language/atlas_causal_tiny", "a language model is measured once, when it is trained"),
+        ("mr_mkg/of_tomorrow", "no recipe of this version"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"recipe": {"name": name}}))
+        status, _, error = run(monkeypatch, capsys, "evaluate", str(folder))
+        assert status == 1
+        assert message in " ".join(error.split())
+    (tmp_path / "several" / "seed-0").mkdir(parents=True)
+    for folder, message in ((tmp_path / "several", "choose one of seed-0"), (tmp_path / "none", "no such run")):
+        status, _, error = run(monkeypatch, capsys, "evaluate", str(folder))
+        assert status == 1
+        assert message in " ".join(error.split())

@@ -10,9 +10,10 @@ from mmkg.errors import ConfigError
 from mmkg.reasoners.mr_mkg import MrMkgInput
 from mmkg.reasoners.ranking import RankingHead
 from mmkg.reasoners.trainable import trainable_report
+from mmkg.subgraphs.assemble import assemble
 from mmkg.subgraphs.batch_multimodal import batch_multimodal
 
-from .made_questions import SUBGRAPHS, TEXTS, make_input, make_model
+from .made_questions import RELATIONS, SUBGRAPHS, TEXTS, VECTOR, make_input, make_model
 
 TARGETS = [[5, 6, 7], [8], [9, 10]]
 
@@ -133,16 +134,61 @@ def test_each_switch_takes_away_its_part_alone():
 
 
 @pytest.mark.capability("MR-20")
-def test_text_only_knowledge_is_the_subgraph_without_its_pictures():
-    model = make_model()
+@pytest.mark.parametrize("encoder", ["rgat", "gat", "gcn", "none"])
+@pytest.mark.parametrize("query", ["text", "image"])
+def test_text_only_knowledge_is_the_subgraph_without_its_pictures(encoder, query):
     texts = [subgraph.text_subgraph() for subgraph in SUBGRAPHS]
-    changed = [
-        replace(s, vector_ND=np.where(s.is_image[:, None], 5.0, s.vector_ND).astype(np.float32)) for s in SUBGRAPHS
-    ]
-    rows = [model.read(make_input(model, subgraphs=s)).prompt.row_BPd for s in (SUBGRAPHS, changed, texts)]
-    assert not torch.allclose(rows[0], rows[1])  # pictures are read
-    again = [replace(s, vector_ND=s.vector_ND) for s in (c.text_subgraph() for c in changed)]
-    assert torch.equal(model.read(make_input(model, subgraphs=again)).prompt.row_BPd, rows[2])
+    first = SUBGRAPHS[0]
+    no_entity = first.keep_nodes(first.is_image)  # of this one nothing is left
+    for whole, bare in ((SUBGRAPHS, texts), ([no_entity, *SUBGRAPHS[1:]], [no_entity.text_subgraph(), *texts[1:]])):
+        model, other = (make_model(knowledge=one, encoder=encoder, query=query) for one in ("text", "multimodal"))
+        read = model.read(make_input(model, subgraphs=whole))
+        right = other.read(make_input(other, subgraphs=bare))
+        assert read.prompt.mask_BP.tolist() == right.prompt.mask_BP.tolist()
+        assert torch.allclose(read.prompt.row_BPd, right.prompt.row_BPd, atol=1e-5)
+        read_whole = other.read(make_input(other, subgraphs=whole)).prompt
+        assert read_whole.row_BPd.shape != right.prompt.row_BPd.shape or not torch.allclose(
+            read_whole.row_BPd, right.prompt.row_BPd, atol=1e-3
+        )
+        graph = make_input(model, subgraphs=whole).graph
+        assert model.alignment_loss(read, graph, torch.Generator()).item() == 0
+
+
+@pytest.mark.capability("MR-20")
+def test_an_edge_that_is_hidden_stays_hidden_of_text_only_knowledge():
+    model = make_model(knowledge="text")
+    batch = make_input(model)
+    keep = torch.ones(batch.graph.graph.num_edges, dtype=torch.bool)
+    shown = model.states(model.read(batch))
+    assert torch.equal(model.states(model.read(replace(batch, keep_E=keep))), shown)
+    keep[[0, 3]] = False  # of the first subgraph's triples between entities
+    assert not torch.allclose(model.states(model.read(replace(batch, keep_E=keep))), shown, atol=1e-5)
+
+
+@pytest.mark.capability("MR-09")
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_a_node_hears_of_those_that_are_as_many_steps_away_as_there_are_layers(num_layers):
+    model = make_model(num_layers=num_layers)
+    chain = assemble(  # a - b - c - d - e
+        entity_ids=list("abcde"),
+        labels=[None] * 5,
+        vectors=list(np.eye(5, VECTOR, dtype=np.float32)),
+        src=np.arange(4),
+        relation=np.zeros(4, np.int64),
+        dst=np.arange(1, 5),
+        num_relations=RELATIONS,
+        num_seeds=1,
+        dimension=VECTOR,
+    )
+    tokens = [model.llm.tokens("Bern")]
+    heard = []
+    for node in range(1, 5):
+        other = replace(chain, vector_ND=np.where(np.arange(5)[:, None] == node, 2.0, chain.vector_ND).astype("f4"))
+        states = [
+            model.read(MrMkgInput(tokens=tokens, graph=batch_multimodal([one]))).node_NW[0] for one in (chain, other)
+        ]
+        heard.append(not torch.equal(*states))
+    assert heard == [distance <= num_layers for distance in range(1, 5)]
 
 
 @pytest.mark.capability("MR-P3")
@@ -157,22 +203,24 @@ def test_the_relation_of_an_edge_reaches_the_llm_with_rgat_and_not_with_gat():
 
 
 @pytest.mark.capability("MR-11")
-def test_alignment_draws_pictures_of_each_graph_and_is_a_mean_over_graphs():
-    model = make_model(margin=100.0, pictures_per_graph=8)
+@pytest.mark.parametrize("negatives", ["all", "nearest"])
+def test_alignment_draws_pictures_of_each_graph_and_is_a_mean_over_graphs(negatives):
+    model = make_model(margin=100.0, pictures_per_graph=8, negatives=negatives)
     batch = make_input(model)
     read = model.read(batch)
     loss = model.alignment_loss(read, batch.graph, torch.Generator().manual_seed(0))
     rows, total = read.row_Nd, 0.0
     for picture in batch.graph.picture_K.tolist():
+        hinges = [0.0]
         for other in batch.graph.entity_of_picture_K.tolist():
             own = dict(zip(batch.graph.picture_K.tolist(), batch.graph.entity_of_picture_K.tolist(), strict=True))[
                 picture
             ]
             index = batch.graph.graph.graph_index()
             if other != own and index[other] == index[picture]:
-                total += max(
-                    0.0, (rows[picture] - rows[own]).norm().item() - (rows[picture] - rows[other]).norm().item() + 100
-                )
+                near, far = ((rows[picture] - rows[one]).norm().item() for one in (own, other))
+                hinges.append(max(0.0, near - far + 100))
+        total += sum(hinges) if negatives == "all" else max(hinges)
     assert loss.item() == pytest.approx(total / 3, rel=1e-4)
     bare = make_input(model, subgraphs=[s.text_subgraph() for s in SUBGRAPHS])
     assert model.alignment_loss(model.read(bare), bare.graph, torch.Generator()).item() == 0

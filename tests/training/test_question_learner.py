@@ -1,6 +1,8 @@
 """Learning from questions: batches, the loss, what is looked at, what a checkpoint holds and who may go on with it."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from mmkg.embeddings import open_embedder
 from mmkg.errors import ConfigError, TrainingError
 from mmkg.evaluation.answers import failed_answers, is_exact_match, score_answers
 from mmkg.reasoners.mr_mkg import MrMkg, MrMkgConfig
-from mmkg.training.checkpoint import read_checkpoint
+from mmkg.training.checkpoint import read_checkpoint, write_checkpoint
 from mmkg.training.reasoning.opened import load_initial, opened_learner
 from mmkg.training.reasoning.question_learner import AskingSettings, QuestionLearner
 from mmkg.training.reasoning.recipe import (
@@ -47,7 +49,7 @@ def tiny_recipe(**settings):
     return open_reasoning_recipe("mr_mkg/synthetic_tiny", {**TINY, **settings})
 
 
-def learner_of(questions, llm=None, *, batch_size=4, **settings):
+def learner_of(questions, llm=None, *, batch_size=4, max_text_tokens=64, **settings):
     model_settings = {"graph_width": 8, "num_heads": 2, "dropout": 0.0, **settings}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -58,7 +60,7 @@ def learner_of(questions, llm=None, *, batch_size=4, **settings):
             patch_width=questions.patch_width,
             num_named=1,
         )
-    asking = AskingSettings(batch_size=batch_size, max_text_tokens=64, max_answer_tokens=8)
+    asking = AskingSettings(batch_size=batch_size, max_text_tokens=max_text_tokens, max_answer_tokens=8)
     return QuestionLearner(model.eval(), questions, asking, device=CPU)
 
 
@@ -140,6 +142,52 @@ def test_a_text_that_is_too_long_loses_its_middle_and_an_answer_its_end(made, ll
     assert learner.num_cut == 1
     assert len(asked.target) == 8
     assert asked.target[-1] == llm.eos_id
+
+
+@pytest.mark.parametrize(("split", "given"), [("train", {}), ("valid", {}), ("test", {}), ("test", {"choices": None})])
+def test_a_question_that_is_too_long_for_the_language_model_is_told_before_anything_is_learnt(made, split, given):
+    llm = make_tiny_llm(width=16)
+    long = replace(made.train[1], key="the long one", text="colour " * 60, **given)  # read with graph and picture
+    questions = replace(made, **{split: [made.train[1], long]})
+    found = learner_of(questions, llm, alignment_weight=0)
+    prompt = found._length(found._ask(long))
+    answer = 8 if given else max(len(found._target(long.text, choice)) for choice in long.choices)
+    llm.max_positions = prompt + answer
+    learner_of(questions, llm)  # just fits
+    llm.max_positions = prompt + answer - 4
+    said = f"question the long one of {split}: the language model has {prompt + answer - 4} positions, found {prompt} "
+    with pytest.raises(ConfigError, match=said) as told:
+        learner_of(questions, llm)
+    fits = int(re.search(r"Set max_text_tokens to (\d+) \(it is 64\)", str(told.value))[1])
+    assert len(found._ask(long).tokens) - fits == 2  # it stands there three times, and four positions are missing
+    learner_of(questions, llm, max_text_tokens=fits)
+    llm.max_positions = 12
+    with pytest.raises(ConfigError, match="Set max_answer_tokens to less than 8"):
+        learner_of(questions, llm)
+
+
+def test_answers_that_are_written_need_room_though_there_are_choices(made):
+    llm = make_tiny_llm(width=16)
+    found = learner_of(made, llm)
+    recipe = tiny_recipe(**{"model.num_heads": 2})
+    llm.max_positions = max(found._length(found._ask(one)) for part in (made.train, made.test) for one in part) + 7
+    with opened_learner(recipe, made, llm=llm):
+        pass
+    with (
+        pytest.raises(ConfigError, match="of test: the language model has"),
+        opened_learner(recipe, made, llm=llm, writes_all=True),
+    ):
+        pass
+
+
+def test_prompt_and_answer_of_an_encoder_decoder_have_positions_of_their_own(made):
+    llm = make_tiny_llm("seq2seq", width=16)
+    found = learner_of(made, llm)
+    llm.max_positions = max(found._length(found._ask(one)) for part in (made.train, made.test) for one in part)
+    learner_of(made, llm)
+    llm.max_positions -= 1
+    with pytest.raises(ConfigError, match=r"questions are too long\. Set max_text_tokens"):
+        learner_of(made, llm)
 
 
 # --- the loss
@@ -279,6 +327,8 @@ def test_a_run_leaves_everything_and_its_checkpoints_hold_what_was_trained_alone
             tensor for tensor in read_checkpoint(folder / name).tensors if ".llm." in tensor or "llm." in tensor
         ]
     said = read_json(folder / "environment.json")
+    kept = read_checkpoint(folder / "model.safetensors").document["learner"]
+    assert kept == {"frozen": {"llm": llm.digest}, "embedder": questions.embedder, "questions": questions.digest}
     assert said["frozen"] == {"llm": llm.digest}
     assert said["questions"] == questions.digest
     assert said["trained_parameters"] == metrics["parameters"]["total"]["trainable"]
@@ -320,6 +370,36 @@ def test_a_run_is_evaluated_with_its_best_model_on_questions_of_its_graph(run, l
     assert (folder / "report-again.html").exists()
     with pytest.raises(TrainingError, match="no run here"):
         evaluate_questions(recipe, questions, Path("nowhere"), llm=llm)
+
+
+def test_a_run_is_not_asked_over_the_graph_of_another_build(run, tmp_path, llm):
+    folder, recipe, questions, metrics = run
+    relation_RD = questions.relation_RD
+    others = {
+        "in another order": relation_RD[[1, 0, *range(2, len(relation_RD))]],
+        "one more": relation_RD[[0, *range(len(relation_RD))]],
+    }
+    for other in others.values():
+        with pytest.raises(TrainingError, match="trained on the graph of another build: expected its 5 relations"):
+            evaluate_questions(recipe, replace(questions, relation_RD=other), folder, llm=llm)
+    # the same labels, embedded on another device
+    near = replace(questions, relation_RD=relation_RD + np.float32(1e-6))
+    assert evaluate_questions(recipe, near, folder, split="near", llm=llm)["accuracy"] == metrics["accuracy"]
+    # a model that reads no graph does not care
+    bare = tiny_recipe(**{"model.knowledge": "none"})
+    train_questions(bare, questions, tmp_path / "bare", inputs={}, llm=llm)
+    evaluate_questions(bare, replace(questions, relation_RD=relation_RD[::-1].copy()), tmp_path / "bare", llm=llm)
+
+
+def test_a_model_from_another_run_is_refused_by_what_it_says_itself(run, tmp_path, llm):
+    folder, recipe, questions, _ = run
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    best = read_checkpoint(folder / "model.safetensors")
+    state = {**best.document["learner"], "frozen": {"llm": "another"}}
+    write_checkpoint(mixed / "model.safetensors", best.tensors, {**best.document, "learner": state})
+    with pytest.raises(TrainingError, match="trained beside another language model: expected digest another"):
+        evaluate_questions(recipe, questions, mixed, llm=llm)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path, llm):

@@ -18,6 +18,7 @@ from mmkg.subgraphs.retrieve import RetrievalConfig, retrieve
 from mmkg.tasks.scienceqa import read_scienceqa
 from mmkg.tasks.scienceqa_texts import rationale_text
 from mmkg.training.reasoning.patches import embed_patches
+from mmkg.training.reasoning.question_learner import QuestionLearner
 from mmkg.training.reasoning.recipe import open_reasoning_recipe
 from mmkg.training.reasoning.scene_pretraining import train_scenes
 from mmkg.training.reasoning.scienceqa import evaluate_scienceqa, train_scienceqa
@@ -183,6 +184,20 @@ def test_without_graph_the_model_reads_none_and_a_model_that_reads_one_asks_for_
     answers = [json.loads(line) for line in (tmp_path / "run" / "answers-test.jsonl").read_text().splitlines()]
     assert column["num_unanswered"] == sum(one["choice"] is None for one in answers)
     assert not (tmp_path / "run" / "rationale").exists()
+
+
+def test_an_answer_that_is_written_in_the_words_of_a_choice_counts(tmp_path, llm, monkeypatch):
+    data = write_problems(tmp_path / "data", with_test=True)
+    settings = {**SETTINGS, "model.knowledge": "none", "rationale": "none", "answering": "generation"}
+    recipe = open_reasoning_recipe("mr_mkg/scienceqa_tiny", settings)
+    said = {"10": "yes", "11": "no, it is perhaps"}
+    monkeypatch.setattr(QuestionLearner, "write", lambda _, questions: [said[one.key] for one in questions])
+    trained = train_scienceqa(recipe, data, None, tmp_path / "run", llm=llm)
+    again = evaluate_scienceqa(tmp_path / "run", llm=llm)
+    for metrics in (trained, again):
+        answers = [json.loads(line) for line in (tmp_path / "run" / "answers-test.jsonl").read_text().splitlines()]
+        assert [one["choice"] for one in answers] == [0, None]
+        assert metrics["num_right"] == 1
 
 
 def test_a_run_answers_another_split_with_both_its_models(run, graph, llm):

@@ -1,10 +1,11 @@
 """Models of runs on questions, opened: a new one, one that starts from another run, the best one of a finished run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mmkg.errors import TrainingError
 from mmkg.reasoners.llm import FrozenLlm, open_llm
@@ -16,10 +17,18 @@ from mmkg.training.reasoning.questions import QuestionSet
 from mmkg.training.reasoning.recipe import QuestionRecipe
 from mmkg.training.run_folder import ENVIRONMENT, read_json
 
+_RELATIONS = "knowledge.relation_text_RD"
+_SAME = 1e-3  # a number of a unit vector; the same label embedded on another device differs by less
+
 
 @contextmanager
 def opened_learner(
-    recipe: QuestionRecipe, questions: QuestionSet, *, llm: FrozenLlm | None = None, patch_width: int | None = None
+    recipe: QuestionRecipe,
+    questions: QuestionSet,
+    *,
+    llm: FrozenLlm | None = None,
+    patch_width: int | None = None,
+    writes_all: bool = False,
 ) -> Iterator[QuestionLearner]:
     """A new model and its questions; torch's threads and generator are put back after.
 
@@ -28,6 +37,10 @@ def opened_learner(
         questions: of the model.
         llm: of the recipe, where it is open already.
         patch_width: of a model that was trained on other questions; None is that of these.
+        writes_all: see :class:`AskingSettings`.
+
+    Raises:
+        ConfigError: a question with its answer has more positions than the language model.
     """
     device = choose_device(recipe.device)
     random = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -54,26 +67,38 @@ def opened_learner(
             choice_score=recipe.choice_score,
             choose_by=recipe.choose_by,
             valid_questions=recipe.valid_questions,
+            writes_all=writes_all,
         )
         yield QuestionLearner(model, questions, asking, device=device)
 
 
 @contextmanager
 def opened_run(
-    recipe: QuestionRecipe, questions: QuestionSet, run_folder: Path, *, llm: FrozenLlm | None = None
+    recipe: QuestionRecipe,
+    questions: QuestionSet,
+    run_folder: Path,
+    *,
+    llm: FrozenLlm | None = None,
+    writes_all: bool = False,
 ) -> Iterator[QuestionLearner]:
     """The best model of a finished run, to be asked questions whose graph and embedder are those it learnt from.
 
     Raises:
-        TrainingError: there is no run, or it was trained beside another language model, or on other vectors.
+        TrainingError: there is no run, or it was trained beside another language model, on other vectors, or on the
+            graph of another build.
+        ConfigError: see :func:`opened_learner`.
     """
     if not (run_folder / ENVIRONMENT).exists():
         raise TrainingError(f"{run_folder}: no run here ({ENVIRONMENT} is missing). Train one first.")
     state = read_json(run_folder / ENVIRONMENT)
-    with opened_learner(recipe, questions, llm=llm, patch_width=state.get("patch_width")) as learner:
+    patch_width = state.get("patch_width")
+    with opened_learner(recipe, questions, llm=llm, patch_width=patch_width, writes_all=writes_all) as learner:
         check_state(learner, state, run_folder / BEST, same_questions=False)
         if trained_state(learner.model):
             best = read_checkpoint(run_folder / BEST)
+            # a run's files can be mixed up; what the model itself says counts too
+            check_state(learner, best.document.get("learner", state), run_folder / BEST, same_questions=False)
+            _check_graph(learner, best.tensors, run_folder / BEST)
             load_trained(learner.model, best.tensors, run_folder / BEST)
         yield learner
 
@@ -97,14 +122,8 @@ def load_initial(learner: QuestionLearner, run_folder: Path) -> dict[str, list[s
     check_state(learner, read_json(run_folder / ENVIRONMENT), path, same_questions=False)
     found = read_checkpoint(path).tensors
     own = {name: value for name, value in learner.model.named_parameters() if value.requires_grad}
-    table = "knowledge.relation_text_RD"
     buffers = dict(learner.model.named_buffers())
-    same_graph = (
-        table in found
-        and table in buffers
-        and found[table].shape == buffers[table].shape
-        and torch.equal(found[table], buffers[table].cpu())
-    )
+    same_graph = _same_relations(found, buffers)
     fitting = [
         name
         for name, value in own.items()
@@ -121,3 +140,21 @@ def load_initial(learner: QuestionLearner, run_folder: Path) -> dict[str, list[s
         "new": sorted(own.keys() - set(fitting)),
         "unused": sorted(found.keys() - used),
     }
+
+
+def _same_relations(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two models number the same relations alike, by the vectors of their labels."""
+    if _RELATIONS not in one or _RELATIONS not in other or one[_RELATIONS].shape != other[_RELATIONS].shape:
+        return False
+    return torch.allclose(one[_RELATIONS].cpu(), other[_RELATIONS].cpu(), rtol=0, atol=_SAME)
+
+
+def _check_graph(learner: QuestionLearner, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """See that edges of these questions are numbered as those that a model learnt from."""
+    own = trained_state(learner.model)
+    if _RELATIONS not in own or _RELATIONS not in tensors or _same_relations(tensors, own):
+        return  # what reads no graph fits all; a model of another kind is refused when it is loaded
+    raise TrainingError(
+        f"{path}: trained on the graph of another build: expected its {len(tensors[_RELATIONS])} relations, in their "
+        f"order, found {len(own[_RELATIONS])} with other labels. Give the build it was trained on, or train anew."
+    )

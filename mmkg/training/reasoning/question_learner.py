@@ -27,6 +27,8 @@ from mmkg.training.learner import Look, LossParts
 from mmkg.training.reasoning.questions import GraphQuestion, QuestionSet, pad_patches
 
 ChoiceScore = Literal["total", "per_token"]
+_TIMES = {1: "once", 2: "twice", 3: "three times"}
+_FEWEST_TOKENS = 4  # of a text; no recipe sets less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class AskingSettings:
         choice_score: which likelihood chooses: of the whole text, or a token's mean.
         choose_by: what the best model has of the valid questions: most right answers, or the least loss.
         valid_questions: so many of the valid questions are looked at.
+        writes_all: test questions are answered in writing, those with choices too.
     """
 
     batch_size: int
@@ -48,6 +51,7 @@ class AskingSettings:
     choice_score: ChoiceScore = "total"
     choose_by: Literal["accuracy", "loss"] = "accuracy"
     valid_questions: int = 500
+    writes_all: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +78,9 @@ class QuestionLearner:
             questions: what is learnt from and looked at.
             settings: how they are read.
             device: cpu or a GPU.
+
+        Raises:
+            ConfigError: a question with its answer has more positions than the language model.
         """
         self.model, self.questions, self.settings, self.device = model, questions, settings, device
         self.llm: FrozenLlm = model.llm
@@ -81,6 +88,7 @@ class QuestionLearner:
         self._train = [self._ask(question) for question in questions.train]
         self._valid = [self._ask(question) for question in questions.valid[: settings.valid_questions]]
         self.length_Q = np.array([self._length(asked) for asked in self._train], np.int64)
+        self._check_lengths()
 
     # --- of the loop -------------------------------------------------------------------------------------------------
 
@@ -181,30 +189,74 @@ class QuestionLearner:
 
     def _length(self, asked: _Asked) -> int:
         """Positions of a prompt: what :meth:`MrMkg.read` makes of it, known beforehand."""
-        config, question, text = self.model.config, asked.question, len(asked.tokens)
+        others, times = self._rows(asked)
+        return others + times * len(asked.tokens)
+
+    def _rows(self, asked: _Asked) -> tuple[int, int]:
+        """Positions of a prompt that are there whatever its text, and how often there are as many as its text has."""
+        config, question = self.model.config, asked.question
         # a picture alone has patches; a model without the adapter reads none
         seen = 0 if question.patches is None or self.model.visual_adapter is None else len(question.patches)
         has_nodes = (
             bool((~question.subgraph.is_image).any()) if config.knowledge == "text" else question.subgraph.num_nodes > 0
         )
         knows = config.knowledge != "none" and has_nodes
-        rows = {
-            "text": text,
-            "image": text if seen else 0,
-            "knowledge": (seen if config.query == "image" and seen else text) if knows else 0,
-        }
+        by_image = config.query == "image" and seen > 0
+        times = {"text": 1, "image": int(seen > 0), "knowledge": int(knows and not by_image)}
+        slots = self.model.template.slots
         between = sum(len(self.llm.tokens(part)) for is_slot, part in self.model.template.parts if not is_slot)
         first = 0 if self.llm.bos_id is None else 1
-        return first + between + sum(rows[slot] for slot in self.model.template.slots)
+        by_patches = seen if knows and by_image and "knowledge" in slots else 0
+        return first + between + by_patches, sum(times[slot] for slot in slots)
+
+    def _check_lengths(self) -> None:
+        """See that every question can be read to the end of its answer, before anything is learnt."""
+        most = self.llm.max_positions
+        if most is None:
+            return
+        test = [self._ask(question, count=False) for question in self.questions.test]
+        parts = {"train": self._train, "valid": self._valid, "test": test}
+        found = [
+            (split, asked, self._length(asked), self._longest_target(asked, split))
+            for split, part in parts.items()
+            for asked in part
+        ]
+        causal = self.llm.kind == "causal"  # else prompt and answer have positions of their own
+        too_long = [one for one in found if (one[2] + one[3] if causal else max(one[2], one[3])) > most]
+        if not too_long:
+            return
+        split, asked, prompt, target = max(too_long, key=lambda one: one[2] + one[3])
+        # with texts of so many tokens all would fit
+        fits = min(
+            (most - self._rows(one)[0] - (longest if causal else 0)) // self._rows(one)[1]
+            for _, one, _, longest in too_long
+        )
+        if fits >= _FEWEST_TOKENS and (causal or all(longest <= most for *_, longest in too_long)):
+            advice = f"Set max_text_tokens to {fits} (it is {self.settings.max_text_tokens})"
+        else:
+            advice = f"Set max_answer_tokens to less than {self.settings.max_answer_tokens}"
+        times = _TIMES[self._rows(asked)[1]]
+        raise ConfigError(
+            f"question {asked.question.key} of {split}: the language model has {most} positions, found {prompt} of a "
+            f"prompt with {len(asked.tokens)} tokens of text, {times} (knowledge and picture have as many rows), and "
+            f"up to {target} of an answer; {len(too_long):,} of {len(found):,} questions are too long. {advice}, or "
+            "take a language model with more positions."
+        )
+
+    def _longest_target(self, asked: _Asked, split: str) -> int:
+        """Most tokens that stand after a prompt: of the answer, of a choice, or of what is written."""
+        question = asked.question
+        is_written = question.choices is None or self.settings.writes_all
+        if (split == "test" and is_written) or (split == "valid" and question.choices is None):
+            return self.settings.max_answer_tokens
+        if split == "train":
+            return len(asked.target)
+        return max(len(self._target(question.text, choice)) for choice in question.choices or (question.answer,))
 
     def _input(self, asked: Sequence[_Asked]) -> MrMkgInput:
-        knowledge = self.model.config.knowledge
         graph = None
-        if knowledge != "none":
-            subgraphs = [one.question.subgraph for one in asked]
-            if knowledge == "text":
-                subgraphs = [subgraph.text_subgraph() for subgraph in subgraphs]
-            graph = batch_multimodal(subgraphs).to(self.device)
+        if self.model.config.knowledge != "none":
+            graph = batch_multimodal([one.question.subgraph for one in asked]).to(self.device)
         patches = pad_patches([one.question for one in asked])
         return MrMkgInput(
             tokens=[one.tokens for one in asked],

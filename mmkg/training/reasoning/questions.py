@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmkg.errors import TrainingError
+from mmkg.errors import ConfigError, TrainingError, unknown_name
 from mmkg.shards import digest
 from mmkg.subgraphs.assemble import Floats, MultimodalSubgraph
 
@@ -72,6 +72,17 @@ class QuestionSet:
     relation_RD: Floats
     embedder: str
     told: Mapping[str, Any] = field(default_factory=dict)
+
+    def reporting(self, split: str) -> "QuestionSet":
+        """Return the questions of a split as those to report on, with none to learn from or to choose by.
+
+        Raises:
+            ConfigError: no split is called so.
+        """
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        if split not in parts:
+            raise ConfigError(unknown_name("split", split, tuple(parts)))
+        return replace(self, train=(), valid=(), test=parts[split])
 
     @property
     def patch_width(self) -> int:

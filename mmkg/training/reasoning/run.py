@@ -81,7 +81,7 @@ def train_questions(
         run_folder: made if it is not there.
         inputs: where the data are, as JSON values.
         measure: what else is measured of the best model, given its test answers.
-        ask: how the model answers, if not by :meth:`QuestionLearner.answer`.
+        ask: how the model answers, if not by :meth:`QuestionLearner.answer`; there is room for answers in writing.
         llm: of the recipe, where it is open already; None opens it. What LoRA changes in it stays changed.
         resume: go on with what is in the folder; a finished run is only read.
         progress: called with one line of text now and then.
@@ -92,14 +92,15 @@ def train_questions(
     Raises:
         TrainingError: the folder holds a run already and ``resume`` is off, or one by another recipe, of other
             questions or beside another language model; or training diverges.
-        ConfigError: the recipe does not fit, or nothing is left to report on.
+        ConfigError: the recipe does not fit, nothing is left to report on, or a question with its answer is too long
+            for the language model.
     """
     started: dict[str, Any] = {}
     held: list[QuestionLearner] = []
 
     @contextmanager
     def open_run(processes: Processes) -> Iterator[OpenedRun]:
-        with opened_learner(recipe, questions, llm=llm) as learner:
+        with opened_learner(recipe, questions, llm=llm, writes_all=ask is not None) as learner:
             held.append(learner)
             if (path := run_folder / CHECKPOINT).exists():
                 check_state(learner, read_checkpoint(path).document["learner"], path)
@@ -117,7 +118,7 @@ def train_questions(
             return _finish(recipe, learner, run_folder, {"training": training, **_initial(started)}, ask, measure)
 
     if recipe.model.knowledge == "none" and recipe.llm.lora is None:
-        with opened_learner(recipe, questions, llm=llm) as learner:
+        with opened_learner(recipe, questions, llm=llm, writes_all=ask is not None) as learner:
             if not trained_state(learner.model):
                 return _measure_only(recipe, learner, run_folder, inputs, ask, measure, resume=resume)
     return run_to_end(recipe, run_folder, open_run, finish, inputs=inputs, resume=resume, progress=progress)
@@ -143,9 +144,9 @@ def evaluate_questions(
         ask, measure, llm: see :func:`train_questions`.
 
     Raises:
-        TrainingError: see :func:`opened_run`.
+        TrainingError, ConfigError: see :func:`opened_run`.
     """
-    with opened_run(recipe, questions, run_folder, llm=llm) as learner:
+    with opened_run(recipe, questions, run_folder, llm=llm, writes_all=ask is not None) as learner:
         return _finish(recipe, learner, run_folder, {}, ask, measure, split=split)
 
 

@@ -18,7 +18,8 @@ from mmkg.tasks.visual_genome import find_picture, read_scene_graphs
 from mmkg.training.reasoning.patches import embed_patches
 from mmkg.training.reasoning.questions import GraphQuestion, QuestionSet, split_off
 from mmkg.training.reasoning.recipe import SceneRecipe, open_reasoning_recipe
-from mmkg.training.reasoning.run import train_questions
+from mmkg.training.reasoning.run import evaluate_questions, train_questions
+from mmkg.training.run_folder import read_run_config
 from mmkg.training.runner import Progress
 
 
@@ -57,6 +58,34 @@ def train_scenes(
     questions = scene_questions(recipe, data_folder, pictures_folder, open_embedder(recipe.embeddings))
     inputs = {"data": str(data_folder.resolve()), "pictures": str(pictures_folder.resolve())}
     return train_questions(recipe, questions, run_folder, inputs=inputs, llm=llm, resume=resume, progress=progress)
+
+
+def evaluate_scenes(
+    run_folder: Path,
+    *,
+    split: str = "test",
+    data_folder: Path | None = None,
+    pictures_folder: Path | None = None,
+    llm: FrozenLlm | None = None,
+) -> dict[str, Any]:
+    """Answer a split of a run's questions again; write ``metrics-SPLIT.json`` and ``report-SPLIT.html``.
+
+    Args:
+        run_folder: of a finished run.
+        split: train | valid | test, by picture as then.
+        data_folder: scene graphs and questions; None is where they were.
+        pictures_folder: None looks in a ``data_folder`` that is given, else where they were.
+        llm: of the run's recipe, where it is open already.
+
+    Raises:
+        ConfigError: no split is called so.
+        TrainingError: there is no such run, or language model, embedder or relations are others than then.
+    """
+    recipe, config = read_run_config(run_folder, SceneRecipe)
+    pictures_folder = pictures_folder or data_folder or Path(config["pictures"])
+    embedder = open_embedder(recipe.embeddings)
+    questions = scene_questions(recipe, data_folder or Path(config["data"]), pictures_folder, embedder)
+    return evaluate_questions(recipe, questions.reporting(split), run_folder, split=split, llm=llm)
 
 
 def scene_questions(recipe: SceneRecipe, data_folder: Path, pictures_folder: Path, embedder: Embedder) -> QuestionSet:

@@ -31,7 +31,7 @@ from mmkg.reasoners.llm import FrozenLlm, open_llm
 from mmkg.reasoners.mr_mkg import MrMkg, MrMkgConfig
 from mmkg.shards import write_json
 from mmkg.subgraphs.assemble import EXTRA_RELATIONS
-from mmkg.tasks.scienceqa import read_scienceqa
+from mmkg.tasks.scienceqa import Problem, read_scienceqa
 from mmkg.tasks.scienceqa_texts import read_choice
 from mmkg.training.hardware import choose_device
 from mmkg.training.reasoning.opened import opened_run
@@ -99,18 +99,19 @@ def train_scienceqa(
         check_run_folder(run_folder, recipe, resume=resume)
     if graph is None and build_folder is not None:
         graph = graph_of_build(build_folder, recipe.embeddings)
+    pictures_folder = pictures_folder or data_folder
     data = prepare_scienceqa(
         recipe,
         read_scienceqa(data_folder),
         graph,
-        pictures_folder=pictures_folder or data_folder,
+        pictures_folder=pictures_folder,
         cache_folder=cache_folder,
     )
     say(progress, f"{len(data.train):,} problems to learn from, {len(data.test):,} of {data.reported} to report on")
     if llm is None and recipe.llm.lora is None:  # with LoRA each stage has one of its own
         llm = open_llm(recipe.llm, device=choose_device(recipe.device))
     built = None if build_folder is None else str(build_folder.resolve())
-    inputs = {"data": str(data_folder.resolve()), "build": built}
+    inputs = {"data": str(data_folder.resolve()), "build": built, "pictures": str(pictures_folder.resolve())}
     rationales: Mapping[str, str] = {}
     if recipe.rationale == "two_pass":
         rationales = _first_pass(recipe, data, run_folder / RATIONALE, inputs, llm, resume=resume, progress=progress)
@@ -120,7 +121,7 @@ def train_scienceqa(
         run_folder,
         inputs=inputs,
         measure=partial(_measure, recipe, data),
-        ask=_read_choices if recipe.answering == "generation" else None,
+        ask=partial(_read_choices, data.problems) if recipe.answering == "generation" else None,
         llm=llm,
         resume=going_on,
         progress=progress,
@@ -145,17 +146,17 @@ def evaluate_scienceqa(
         data_folder: problems; None is where they were.
         build_folder: the graph; None is where it was.
         graph: one that is open, if it was one that was trained with.
-        pictures_folder: None looks for pictures in ``data_folder``.
+        pictures_folder: None looks in a ``data_folder`` that is given, else where they were.
         llm: of the run's recipe, where it is open already.
 
     Raises:
         TrainingError: there is no such run, no such problem, or language model or embedder are others than then.
     """
     recipe, config = read_run_config(run_folder, ScienceQaRecipe)
+    pictures_folder = pictures_folder or data_folder or Path(config.get("pictures", config["data"]))
     data_folder = data_folder or Path(config["data"])
     if graph is None and (build_folder is not None or config["build"] is not None):
         graph = graph_of_build(build_folder or Path(config["build"]), recipe.embeddings)
-    pictures_folder = pictures_folder or data_folder
     data = prepare_scienceqa(
         recipe, read_scienceqa(data_folder), graph, pictures_folder=pictures_folder, reported=split
     )
@@ -171,7 +172,7 @@ def evaluate_scienceqa(
         run_folder,
         split=split,
         measure=partial(_measure, recipe, data),
-        ask=_read_choices if recipe.answering == "generation" else None,
+        ask=partial(_read_choices, data.problems) if recipe.answering == "generation" else None,
         llm=llm,
     )
 
@@ -221,12 +222,14 @@ def _first_pass(
     return read_json(folder / RATIONALES)
 
 
-def _read_choices(learner: QuestionLearner, questions: Sequence[GraphQuestion]) -> list[GivenAnswer]:
-    """Answers that are written, and read as choices; one that cannot be read is wrong."""
+def _read_choices(
+    problems: Mapping[str, Problem], learner: QuestionLearner, questions: Sequence[GraphQuestion]
+) -> list[GivenAnswer]:
+    """Answers that are written, and read as choices, by letter or in their words; one that cannot be read is wrong."""
     answers = []
     for question, text in zip(questions, learner.write(questions), strict=True):
         choices = question.choices or ()
-        choice = read_choice(text, len(choices))
+        choice = read_choice(text, len(choices), choices=problems[question.key].choices)
         answers.append(
             GivenAnswer(
                 key=question.key,

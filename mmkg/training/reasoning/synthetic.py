@@ -9,8 +9,9 @@ is the picture of the entity that ``Mavo -next to->`` leads to.
 The asked entity is the subgraph's seed, as one that was found in the question would be. Ours; no paper has this task.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from mmkg.training.hardware import choose_device
 from mmkg.training.reasoning.question_learner import QuestionLearner
 from mmkg.training.reasoning.questions import GraphQuestion, QuestionSet
 from mmkg.training.reasoning.recipe import SyntheticConfig, SyntheticRecipe, open_reasoning_recipe
-from mmkg.training.reasoning.run import Measured, train_questions
+from mmkg.training.reasoning.run import Measured, evaluate_questions, train_questions
 from mmkg.training.recipes import change_recipe
-from mmkg.training.run_folder import CONFIG, check_run_folder
+from mmkg.training.run_folder import CONFIG, METRICS_FILE, check_run_folder, read_json, read_run_config
 from mmkg.training.runner import Progress, say
 
 _RELATIONS = ("colour", "shadow", "next to")
@@ -81,28 +82,38 @@ def train_synthetic(
         say(progress, "without graph")
         begun = resume and (folder / CONFIG).exists()
         without = train_questions(control, questions, folder, inputs={}, llm=llm, resume=begun, progress=progress)
-
-    def measure(learner: QuestionLearner, answers: Sequence[GivenAnswer]) -> Measured:
-        draws = recipe.bootstrap_draws
-        exchanged = score_answers(
-            learner.answer(shuffle_subgraphs(questions.test, random_seed=recipe.random_seed)), draws=draws
-        )
-        rows = [
-            ["", "accuracy"],
-            ["its own subgraph", interval_text(score_answers(answers, draws=draws).accuracy)],
-            ["the subgraph of another question", interval_text(exchanged.accuracy)],
-            ["chance", f"{1 / len(recipe.data.words):.4f}"],
-        ]
-        numbers = {"exchanged_subgraphs": exchanged.as_json()}
-        if without is not None:
-            rows.append(["trained without graph", interval_text(Interval(**without["accuracy"]))])
-            numbers[WITHOUT_GRAPH] = without["accuracy"]
-        return Measured(numbers=numbers, tables={"Where the answer comes from": rows})
-
     say(progress, "with graph")
     return train_questions(
-        recipe, questions, run_folder, inputs={}, measure=measure, llm=llm, resume=going_on, progress=progress
+        recipe,
+        questions,
+        run_folder,
+        inputs={},
+        measure=partial(_measure, recipe, without),
+        llm=llm,
+        resume=going_on,
+        progress=progress,
     )
+
+
+def evaluate_synthetic(run_folder: Path, *, split: str = "test", llm: FrozenLlm | None = None) -> dict[str, Any]:
+    """Answer a split of a run's questions again; write ``metrics-SPLIT.json`` and ``report-SPLIT.html``.
+
+    Args:
+        run_folder: of a finished run.
+        split: train | valid | test.
+        llm: of the run's recipe, where it is open already.
+
+    Raises:
+        ConfigError: no split is called so.
+        TrainingError: there is no such run, or its language model is another than then.
+    """
+    recipe, _ = read_run_config(run_folder, SyntheticRecipe)
+    questions = synthetic_questions(recipe.data, random_seed=recipe.random_seed).reporting(split)
+    # of another split the control was not asked
+    control = run_folder / WITHOUT_GRAPH / METRICS_FILE
+    without = read_json(control) if split == "test" and control.exists() else None
+    measure = partial(_measure, recipe, without)
+    return evaluate_questions(recipe, questions, run_folder, split=split, measure=measure, llm=llm)
 
 
 def synthetic_questions(config: SyntheticConfig, *, random_seed: int = 0) -> QuestionSet:
@@ -139,6 +150,29 @@ def shuffle_subgraphs(questions: Sequence[GraphQuestion], *, random_seed: int = 
     order = np.random.default_rng(random_seed).permutation(len(questions))
     other = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))  # one circle: none keeps its own
     return [replace(question, subgraph=questions[other[place]].subgraph) for place, question in enumerate(questions)]
+
+
+def _measure(
+    recipe: SyntheticRecipe,
+    without: Mapping[str, Any] | None,
+    learner: QuestionLearner,
+    answers: Sequence[GivenAnswer],
+) -> Measured:
+    """The same questions with subgraphs of others, and beside it what was trained without any."""
+    draws = recipe.bootstrap_draws
+    asked = shuffle_subgraphs(learner.questions.test, random_seed=recipe.random_seed)
+    exchanged = score_answers(learner.answer(asked), draws=draws)
+    rows = [
+        ["", "accuracy"],
+        ["its own subgraph", interval_text(score_answers(answers, draws=draws).accuracy)],
+        ["the subgraph of another question", interval_text(exchanged.accuracy)],
+        ["chance", f"{1 / len(recipe.data.words):.4f}"],
+    ]
+    numbers = {"exchanged_subgraphs": exchanged.as_json()}
+    if without is not None:
+        rows.append(["trained without graph", interval_text(Interval(**without["accuracy"]))])
+        numbers[WITHOUT_GRAPH] = without["accuracy"]
+    return Measured(numbers=numbers, tables={"Where the answer comes from": rows})
 
 
 def _question(
