@@ -6,11 +6,12 @@ To add a kind: a prefix in ``KINDS`` with what it needs, and functions here that
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmkg.errors import ConfigError, TrainingError, unknown_name
 
 Progress = Callable[[str], None]
+_Recipe = TypeVar("_Recipe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,16 @@ def _several(asked: Learning) -> list[int] | None:
     return list(range(asked.seeds)) if asked.seeds > 1 else None
 
 
+def _reasoning_recipe(asked: Learning, kind: type[_Recipe]) -> _Recipe:
+    """The recipe that was asked for, with its changes; its name's start has chosen its kind."""
+    from mmkg.training.reasoning.recipe import open_reasoning_recipe
+
+    recipe = open_reasoning_recipe(asked.recipe, asked.changes)
+    if not isinstance(recipe, kind):
+        raise ConfigError(f"{asked.recipe}: expected a {kind.__name__}, found a {type(recipe).__name__}")
+    return recipe
+
+
 def _link_prediction(asked: Learning) -> dict[str, Any]:
     from mmkg.builds import find_build_folder
     from mmkg.training.recipes import open_recipe
@@ -200,12 +211,11 @@ def _mars(asked: Learning) -> dict[str, Any]:
 
 def _scienceqa(asked: Learning) -> dict[str, Any]:
     from mmkg.builds import find_build_folder
-    from mmkg.training.reasoning.recipe import ScienceQaRecipe, open_reasoning_recipe
+    from mmkg.training.reasoning.recipe import ScienceQaRecipe
     from mmkg.training.reasoning.scienceqa import train_scienceqa
 
-    recipe = open_reasoning_recipe(asked.recipe, asked.changes)
     return train_scienceqa(
-        ScienceQaRecipe.model_validate(recipe.model_dump()),
+        _reasoning_recipe(asked, ScienceQaRecipe),
         _folder(asked.data),
         find_build_folder(asked.build) if asked.build else None,
         asked.run_folder,
@@ -216,19 +226,20 @@ def _scienceqa(asked: Learning) -> dict[str, Any]:
 
 
 def _synthetic(asked: Learning) -> dict[str, Any]:
-    from mmkg.training.reasoning.recipe import SyntheticRecipe, open_reasoning_recipe
+    from mmkg.training.reasoning.recipe import SyntheticRecipe
     from mmkg.training.reasoning.synthetic import train_synthetic
 
-    recipe = SyntheticRecipe.model_validate(open_reasoning_recipe(asked.recipe, asked.changes).model_dump())
-    return train_synthetic(recipe, asked.run_folder, resume=asked.resume, progress=asked.progress)
+    return train_synthetic(
+        _reasoning_recipe(asked, SyntheticRecipe), asked.run_folder, resume=asked.resume, progress=asked.progress
+    )
 
 
 def _scenes(asked: Learning) -> dict[str, Any]:
-    from mmkg.training.reasoning.recipe import SceneRecipe, open_reasoning_recipe
+    from mmkg.training.reasoning.recipe import SceneRecipe
     from mmkg.training.reasoning.scene_pretraining import train_scenes
 
     return train_scenes(
-        SceneRecipe.model_validate(open_reasoning_recipe(asked.recipe, asked.changes).model_dump()),
+        _reasoning_recipe(asked, SceneRecipe),
         _folder(asked.data),
         asked.run_folder,
         pictures_folder=asked.pictures,

@@ -4,16 +4,14 @@ One HTML file that asks for nothing from anywhere, with the rows of the look-ups
 differences, plots, and items that failed, by name.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mmkg.evaluation.analogy import AnalogyComparison, AnalogyMetrics
+from mmkg.evaluation.plots import GRID, INK, new_figure, to_png
 from mmkg.evaluation.report import html_note, html_page, html_pairs, html_picture, html_table, interval_text
 from mmkg.tasks.mars import MarKG, MarsItem
 
@@ -111,17 +109,14 @@ def make_analogy_report(
 def plot_methods(rows: Mapping[str, AnalogyMetrics]) -> bytes:
     """Draw Hits@1 of each method with its interval, all items and unseen pairs."""
     groups = [group for group in ("all", "unseen pairs") if group in next(iter(rows.values())).groups]
-    figure = Figure(figsize=(8, 1 + 0.35 * len(rows)), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)  # not through pyplot: that keeps figures in a global list and picks a window system
+    figure = new_figure(height=1 + 0.35 * len(rows), width=8.0)
     for axes, group in zip(np.atleast_1d(figure.subplots(1, len(groups), sharey=True)), groups, strict=True):
         for place, metrics in enumerate(rows.values()):
             interval = metrics.groups[group].figures["hits_at_1"]
             reach = [[interval.value - interval.low], [interval.high - interval.value]]
-            axes.errorbar([interval.value], [place], xerr=reach, fmt="o", color="#1f4e79", capsize=3)
+            axes.errorbar([interval.value], [place], xerr=reach, fmt="o", color=INK, capsize=3)
         axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_title(f"Hits@1, {group}", fontsize=9)
-        axes.grid(axis="x", color="#d9d9d9")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        axes.grid(axis="x", color=GRID)
+    return to_png(figure)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from mmkg.evaluation.bootstrap import Interval
 from mmkg.evaluation.link_prediction import DIRECTIONS, Ranks
 
-_INK, _SECOND, _GRID = "#1f4e79", "#c55a11", "#d9d9d9"
-_COLOURS = (_INK, _SECOND, "#548235", "#7f6000", "#7030a0", "#404040")
+INK, SECOND, GRID = "#1f4e79", "#c55a11", "#d9d9d9"
+_COLOURS = (INK, SECOND, "#548235", "#7f6000", "#7030a0", "#404040")
 
 
 def plot_learning_curves(
@@ -28,7 +28,7 @@ def plot_learning_curves(
         column: of the score; rows without it are epochs without a look.
         title: what the score is.
     """
-    figure = _figure(height=3.2, width=8.0)
+    figure = new_figure(height=3.2, width=8.0)
     left, right = figure.subplots(1, 2)
     for colour, (name, rows) in zip(_colours(len(histories)), histories.items(), strict=True):
         looks = [row for row in rows if column in row]
@@ -37,15 +37,15 @@ def plot_learning_curves(
     for axes, heading in ((left, title), (right, "training loss")):
         axes.set_title(heading, fontsize=10)
         axes.set_xlabel("minutes")
-        axes.grid(color=_GRID)
+        axes.grid(color=GRID)
     if len(histories) > 1:
         left.legend(fontsize=8)
-    return _png(figure)
+    return to_png(figure)
 
 
 def plot_mrr(intervals: Mapping[str, Interval]) -> bytes:
     """Draw the MRR of each run with its interval, one below the other."""
-    figure = _figure(height=0.8 + 0.4 * len(intervals), width=6.0)
+    figure = new_figure(height=0.8 + 0.4 * len(intervals), width=6.0)
     axes = figure.subplots()
     for place, (colour, interval) in enumerate(zip(_colours(len(intervals)), intervals.values(), strict=True)):
         reach = [[interval.value - interval.low], [interval.high - interval.value]]
@@ -54,24 +54,24 @@ def plot_mrr(intervals: Mapping[str, Interval]) -> bytes:
     axes.set_yticks(range(len(intervals)), list(intervals), fontsize=8)
     axes.set_ylim(len(intervals) - 0.4, -0.7)
     axes.set_xlabel("filtered MRR, both directions")
-    axes.grid(axis="x", color=_GRID)
-    return _png(figure)
+    axes.grid(axis="x", color=GRID)
+    return to_png(figure)
 
 
 def plot_ranks(ranks: Ranks) -> bytes:
     """Draw how many true answers have which rank, on a logarithmic axis, per direction."""
-    figure = _figure(height=3.0, width=6.0)
+    figure = new_figure(height=3.0, width=6.0)
     axes = figure.subplots()
     top = max(2.0, float(ranks.realistic.max()))
     edges = np.geomspace(1, top * 1.001, 25)
-    for side, (colour, direction) in enumerate(zip((_INK, _SECOND), DIRECTIONS, strict=True)):
+    for side, (colour, direction) in enumerate(zip((INK, SECOND), DIRECTIONS, strict=True)):
         axes.hist(ranks.realistic[:, side], bins=list(edges), histtype="step", color=colour, label=f"true {direction}")
     axes.set_xscale("log")
     axes.set_xlabel("filtered rank of the true answer (realistic)")
     axes.set_ylabel("questions")
-    axes.grid(color=_GRID)
+    axes.grid(color=GRID)
     axes.legend(fontsize=8)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _minutes(row: Mapping[str, Any]) -> float:
@@ -82,14 +82,16 @@ def _colours(count: int) -> list[str]:
     return [_COLOURS[place % len(_COLOURS)] for place in range(count)]
 
 
-def _figure(*, height: float, width: float) -> Figure:
+def new_figure(*, height: float, width: float) -> Figure:
+    """Return an empty figure of so many inches."""
     # Not through pyplot: that keeps figures in a global list and picks a window system.
     figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes, the same for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -131,12 +131,18 @@ def make_report(
     return html_page(title, parts)
 
 
-def html_page(title: str, parts: Sequence[str]) -> str:
-    """Return a page out of its title, which is its heading too, and what stands below it, as HTML."""
+def html_page(title: str, parts: Sequence[str], *, style: str = "") -> str:
+    """Return a page out of its title, which is its heading too, and what stands below it, as HTML.
+
+    Args:
+        title: plain text.
+        parts: HTML.
+        style: CSS beside that of every page.
+    """
     body = "\n".join([f"<h1>{html_text(title)}</h1>", *parts])
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html_text(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{html_text(title)}</title><style>{_STYLE}{style}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
 
