@@ -53,7 +53,7 @@ _MOST_SHOWN = 200  # characters of a bad line in a message
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reject:
+class RejectedLine:
     """A line of MarKG that did not become what it should: where it stands, and why."""
 
     file: str
@@ -83,7 +83,7 @@ class MarKG:
     relation_names: tuple[str, ...]
     relation_descriptions: tuple[str | None, ...]
     triples: Int64Array
-    rejects: tuple[Reject, ...]
+    rejects: tuple[RejectedLine, ...]
 
     @cached_property
     def index_of(self) -> dict[str, int]:
@@ -133,7 +133,7 @@ def read_markg(folder: Path) -> MarKG:
         DumpError: a file is missing, cut off, not UTF-8, or has no usable line.
     """
     folder = folder / "MarKG" if (folder / "MarKG").is_dir() else folder
-    rejects: list[Reject] = []
+    rejects: list[RejectedLine] = []
     entity_ids, names = _read_names(_find(folder, "entity2text.txt"), rejects)
     relation_ids, relation_names = _read_names(_find(folder, "relation2text.txt"), rejects)
     entities = {entity_id: index for index, entity_id in enumerate(entity_ids)}
@@ -257,39 +257,40 @@ def _entity(path: Path, number: int, what: str, entity_id: Any, markg: MarKG) ->
     return index
 
 
-def _read_names(path: Path, rejects: list[Reject]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _read_names(path: Path, rejects: list[RejectedLine]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names: dict[str, str] = {}
     for number, line in _read_lines(path):
         key, _, text = (part.strip() for part in line.partition("\t"))
         if not key:
-            rejects.append(Reject(file=path.name, line=number, reason="expected id TAB name, found no id"))
+            rejects.append(RejectedLine(file=path.name, line=number, reason="expected id TAB name, found no id"))
         elif key in names:
-            rejects.append(Reject(file=path.name, line=number, reason=f"{key} stands in an earlier line"))
+            rejects.append(RejectedLine(file=path.name, line=number, reason=f"{key} stands in an earlier line"))
         else:
             names[key] = text or key
             if not text:
-                rejects.append(Reject(file=path.name, line=number, reason=f"{key} has no name, its id stands for it"))
+                reason = f"{key} has no name, its id stands for it"
+                rejects.append(RejectedLine(file=path.name, line=number, reason=reason))
     if not names:
         raise DumpError(f"{path}: expected id TAB name, one a line, found none; fetch the file again")
     return tuple(names), tuple(names.values())
 
 
-def _read_descriptions(path: Path, index_of: Mapping[str, int], rejects: list[Reject]) -> tuple[str | None, ...]:
+def _read_descriptions(path: Path, index_of: Mapping[str, int], rejects: list[RejectedLine]) -> tuple[str | None, ...]:
     found: list[str | None] = [None] * len(index_of)
     for number, line in _read_lines(path):
         key, _, text = (part.strip() for part in line.partition("\t"))
         index = index_of.get(key)
         if index is None:
-            rejects.append(Reject(file=path.name, line=number, reason=f"{key!r} is not in the file of names"))
+            rejects.append(RejectedLine(file=path.name, line=number, reason=f"{key!r} is not in the file of names"))
         elif found[index] is not None:
-            rejects.append(Reject(file=path.name, line=number, reason=f"{key} stands in an earlier line"))
+            rejects.append(RejectedLine(file=path.name, line=number, reason=f"{key} stands in an earlier line"))
         else:
             found[index] = text or None
     return tuple(found)
 
 
 def _read_triples(
-    path: Path, entities: Mapping[str, int], relations: Mapping[str, int], rejects: list[Reject]
+    path: Path, entities: Mapping[str, int], relations: Mapping[str, int], rejects: list[RejectedLine]
 ) -> Int64Array:
     triples: set[tuple[int, int, int]] = set()
     for number, line in _read_lines(path):
@@ -306,7 +307,7 @@ def _read_triples(
                 triples.add(triple)
                 continue
             reason = "the triple stands in an earlier line"
-        rejects.append(Reject(file=path.name, line=number, reason=reason))
+        rejects.append(RejectedLine(file=path.name, line=number, reason=reason))
     if not triples:
         raise DumpError(f"{path}: expected head TAB relation TAB tail, one a line, found none; fetch the file again")
     return np.array(sorted(triples), dtype=np.int64)

@@ -27,7 +27,7 @@ from mmkg.training.contrastive.pictures import (
     digest_of_pictures,
     read_captioned_pictures,
 )
-from mmkg.training.contrastive.recipe import PREFIX, ContrastiveRecipe, open_contrastive_recipe
+from mmkg.training.contrastive.recipe import ContrastiveRecipe, open_contrastive_recipe
 from mmkg.training.contrastive.report import Example, make_contrastive_report, plot_learning
 from mmkg.training.contrastive.retrieval import (
     FloatArray,
@@ -137,12 +137,6 @@ def evaluate_contrastive_run(
     write_bytes(run_folder / f"report-{split}.html", page.encode())
     write_json(run_folder / f"metrics-{split}.json", metrics)
     return metrics
-
-
-def is_contrastive_run(run_folder: Path) -> bool:
-    """Say whether a folder holds a run of a contrastive recipe."""
-    path = run_folder / CONFIG
-    return path.exists() and str(read_json(path)["recipe"]["name"]).startswith(PREFIX)
 
 
 def measure_model(
