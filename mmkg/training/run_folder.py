@@ -47,6 +47,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / CONFIG)
 
 
+def is_begun(folder: Path) -> bool:
+    """Say whether a folder holds a run, or in a folder of its own a stage of one."""
+    return (folder / CONFIG).exists() or any(folder.glob(f"*/{CONFIG}"))
+
+
 def check_run_folder(folder: Path, recipe: BaseModel, *, resume: bool) -> None:
     """Refuse to write over a run, and to go on with one under other settings.
 

@@ -24,7 +24,15 @@ from mmkg.training.environment import describe_environment
 from mmkg.training.learner import KeepsState
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.recipes import Recipe, change_recipe
-from mmkg.training.run_folder import CONFIG, ENVIRONMENT, METRICS_FILE, check_run_folder, read_json, write_history
+from mmkg.training.run_folder import (
+    CONFIG,
+    ENVIRONMENT,
+    METRICS_FILE,
+    check_run_folder,
+    is_begun,
+    read_json,
+    write_history,
+)
 from mmkg.training.tensorboard import writing_events
 
 logger = logging.getLogger(__name__)
@@ -122,7 +130,7 @@ def run_seeds(
     for seed, folder in zip(seeds, folders, strict=True):
         one = change_recipe(recipe, {"random_seed": seed})
         say_seed = None if progress is None else _prefixed(progress, f"seed {seed}: ")
-        train_one(one, folder, resume and (folder / CONFIG).exists(), say_seed)
+        train_one(one, folder, resume and is_begun(folder), say_seed)
     processes = join_processes()
     summary: dict[str, Any] = {}
     if processes.is_first:
