@@ -24,13 +24,13 @@ from mmkg.training.link_prediction import LinkPredictionLearner, loop_settings
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.models import make_model
 from mmkg.training.reasoning.mars_data import OTHER, UNSEEN, MarsData, read_mars_data
-from mmkg.training.reasoning.mars_graph import questions_of, relation_names
+from mmkg.training.reasoning.mars_graph import facts_of, relation_names
 from mmkg.training.reasoning.mars_recipe import open_mars_recipe
 from mmkg.training.reasoning.mars_run import MODEL_ROW, compare_mars_runs, read_mars_ranks, train_mars
 from mmkg.training.recipes import open_recipe
 from mmkg.training.run_folder import METRICS_FILE, read_json
 
-ROWS = ("", "_no_pretraining", "_gat", "_gnn", "_pairs_only", "_strict", "_no_graph")
+ROWS = ("", "_no_pretraining", "_gat", "_gnn", "_no_encoder", "_pairs_only", "_strict", "_no_graph")
 GROUPS = ("all", UNSEEN, OTHER)
 
 
@@ -68,8 +68,7 @@ def complex_ranks(data: MarsData, minutes: float) -> np.ndarray:
 
     Only relations of train are tried, the one with the highest score of (head, relation, tail).
     """
-    facts = {fact for question in questions_of(data.train, data.markg, data.train) for fact in question.facts}
-    triples = np.unique(np.concatenate([data.markg.triples, np.array(sorted(facts))]), axis=0)
+    triples = np.unique(np.concatenate([data.markg.triples, np.array(facts_of(data.train, data.markg))]), axis=0)
     none = np.empty((0, 3), np.int64)
     first, count = len(data.markg.relation_ids), len(relation_names(data.train))
     graph = LinkPredictionData(
@@ -137,7 +136,7 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]], comple
             pairs.append([f"mars{first} − mars{row}", group, text, f"{found.p_value:.3g}"])
     for line in [header, *cells, *pairs]:
         print("  ".join(line), flush=True)
-    ranks = {f"mars{row}, seed 0": read_mars_ranks(of_row[0]) for row, of_row in folders.items()}
+    ranks = {f"mars{row}, seed 0": read_mars_ranks(of_row[0], data) for row, of_row in folders.items()}
     rows = {name: data.summarise(rank, draws=1000) for name, rank in {**others, **ranks}.items()}
     parts = [
         html_note("Mean ± deviation over seeds; look-ups have none. Dev, 1,020 items of 228 facts."),

@@ -268,41 +268,46 @@ def test_what_cannot_be_read_is_told():
 def make_head(**settings):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return RankingHead(torch.randn(5, 3), **{"state_width": 4, "node_width": 2, "num_named": 2, **settings}).eval()
+        return RankingHead(**{"num_known": 3, "state_width": 4, "node_width": 2, **settings}).eval()
 
 
 @pytest.mark.capability("MR-16")
 def test_scores_are_over_exactly_the_candidates_and_a_node_that_is_none_has_no_say():
-    head = make_head(matrix_width=3)
-    state, named = torch.randn(2, 4), torch.randn(2, 2, 3)
+    head = make_head()
+    state, known = torch.randn(2, 4), torch.randn(2, 5, 3)
     item, candidate = torch.tensor([0, 0, 1, 1]), torch.tensor([3, -1, -1, -1])
     nodes = torch.randn(4, 2)
-    score = head(state, named, nodes, item, candidate)
-    assert score.shape == (2, head.num_candidates) == (2, 5)
-    without = head(state, named)
+    score = head(state, known, nodes, item, candidate)
+    assert score.shape == (2, 5)
+    without = head(state, known)
     assert (score != without).nonzero().tolist() == [[0, 3]]
-    twice = head(state, named, nodes[[0, 0]], item[[0, 0]], candidate[[0, 0]])
+    twice = head(state, known, nodes[[0, 0]], item[[0, 0]], candidate[[0, 0]])
     assert (twice - without)[0, 3].item() == pytest.approx(2 * (score - without)[0, 3].item(), rel=1e-4)
 
 
 @pytest.mark.capability("MR-16")
-def test_similarity_and_priors_count_as_they_are_weighted_and_start_without_any():
-    head = make_head(num_priors=2)
-    named = head.candidate_CD[[1, 4]][None]
-    assert not head(torch.zeros(1, 4), named).any()
+def test_a_score_is_the_sum_of_the_three_terms_of_the_formula():
+    head = make_head(hidden_width=6)
     with torch.no_grad():
-        head.similarity_K.copy_(torch.tensor([2.0, 0.0]))
-    score = head(torch.zeros(1, 4), named)
-    assert score.argmax().item() == 1
-    assert score.max().item() == pytest.approx(2.0 * 20, rel=1e-5)
-    prior = torch.zeros(1, 5, 2)
-    prior[0, 2] = torch.tensor([30.0, 15.0])
-    assert torch.equal(head(torch.zeros(1, 4), named, prior_BCF=prior), score)
-    with torch.no_grad():
-        head.prior_F.copy_(torch.tensor([1.0, 1.0]))
-    assert head(torch.zeros(1, 4), named, prior_BCF=prior).argmax().item() == 2
-    with pytest.raises(ConfigError, match="at least one candidate"):
-        RankingHead(torch.zeros(0, 3), state_width=4, node_width=2, num_named=1)
+        head.known_F.copy_(torch.tensor([2.0, 0.0, -1.0]))
+    state, known, nodes = torch.randn(2, 4), torch.randn(2, 5, 3), torch.randn(1, 2)
+    score = head(state, known, nodes, torch.tensor([1]), torch.tensor([4]))
+    for item in range(2):
+        read = head.read.weight @ state[item] + head.read.bias
+        for candidate in range(5):
+            numbers = known[item, candidate]
+            hidden = torch.nn.functional.gelu(head.known.weight @ numbers + head.known.bias + read)
+            expected = head.known_F @ numbers + head.candidate[-1].weight[0] @ hidden + head.candidate[-1].bias[0]
+            if (item, candidate) == (1, 4):
+                expected = expected + head.node(torch.cat([nodes[0], numbers, read]))[0]
+            assert score[item, candidate].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.capability("MR-16")
+def test_candidates_in_another_order_have_their_scores_in_that_order():
+    head, order = make_head(), torch.tensor([4, 2, 0, 1, 3])
+    state, known = torch.randn(2, 4), torch.randn(2, 5, 3)
+    assert torch.allclose(head(state, known[:, order]), head(state, known)[:, order], atol=1e-6)
 
 
 def test_a_question_needs_no_picture_and_no_graph_where_the_model_reads_none():

@@ -14,14 +14,21 @@ from mmkg.tasks.mars import read_candidates, read_markg, read_mars
 from mmkg.training.checkpoint import read_checkpoint, write_checkpoint
 from mmkg.training.reasoning import mars_run
 from mmkg.training.reasoning.mars_data import UNSEEN, read_mars_data
-from mmkg.training.reasoning.mars_graph import MarsGraph, MarsGraphConfig, node_features, questions_of, swapped
+from mmkg.training.reasoning.mars_graph import (
+    MarsGraph,
+    MarsGraphConfig,
+    facts_of,
+    node_features,
+    questions_of,
+    swapped,
+)
+from mmkg.training.reasoning.mars_known import CandidateKnowledge
 from mmkg.training.reasoning.mars_learner import markg_questions
 from mmkg.training.reasoning.mars_model import opened_learner
 from mmkg.training.reasoning.mars_recipe import list_mars_recipes, open_mars_recipe
 from mmkg.training.reasoning.mars_run import (
     compare_mars_runs,
     evaluate_mars,
-    is_mars_run,
     train_mars,
 )
 from mmkg.training.run_folder import read_history
@@ -94,12 +101,21 @@ def test_where_an_item_is_learnt_its_facts_are_as_if_they_had_never_been_there(p
         bare = without_facts(parts, question, with_example=with_example).subgraph_of(question, hide=False)
         assert learnt.entity_N.tolist() == bare.entity_N.tolist()
         assert edges_of(learnt) == edges_of(bare)
-        assert np.allclose(learnt.relevance_N, bare.relevance_N)
+        assert np.allclose(learnt.relevance_N2, bare.relevance_N2)
+        assert np.array_equal(learnt.tied_N4, bare.tied_N4)
         assert question.facts[0] in edges_of(shown)
         assert not set(question.facts) & edges_of(learnt)
         # no node stands alone but those that are asked about: it would tell what was hidden
         tied = set(learnt.subgraph.src_E.tolist()) | set(learnt.subgraph.dst_E.tolist())
         assert set(range(learnt.subgraph.num_seeds, learnt.subgraph.num_nodes)) <= tied
+
+
+def test_ties_with_the_question_are_counted_by_where_they_stand_and_which_way_they_lead(parts):
+    markg, train, dev, *_ = parts
+    question = questions_of(dev, markg, train)[2]  # Fiji (5): train says that its currency (21) goes with it
+    item = graph_of(parts, with_example=False).subgraph_of(question, hide=False)
+    ties = {int(entity): row.tolist() for entity, row in zip(item.entity_N, item.tied_N4, strict=True) if row.any()}
+    assert ties == {13: [1, 0, 0, 0], 24: [1, 0, 0, 0], 21: [0, 0, 0, 1]}  # capital, country; the currency
 
 
 def test_the_same_pair_under_another_relation_stays(parts):
@@ -185,7 +201,6 @@ def test_a_run_leaves_ranks_figures_beside_look_ups_and_a_report_and_goes_on_aft
     assert ((ranks >= 1) & (ranks <= 24)).all()
     report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "look-up + MarKG neighbours" in report
-    assert is_mars_run(tmp_path / "run")
 
     class Killed(Exception):
         pass
@@ -219,6 +234,51 @@ def test_a_run_leaves_ranks_figures_beside_look_ups_and_a_report_and_goes_on_aft
         evaluate_mars(tmp_path / "run")
 
 
+def test_seeds_killed_in_pre_training_go_on_and_nothing_is_gone_on_with_where_nothing_was_begun(folder, tmp_path):
+    recipe = open_mars_recipe("mr_mkg/mars_tiny", {**TINY, "epochs": 1})
+
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        if line.startswith("seed 1: epoch 1/1"):
+            raise Killed
+
+    with pytest.raises(TrainingError, match="no run here to go on with"):
+        train_mars(recipe, folder, tmp_path / "run", resume=True)
+    with pytest.raises(Killed):
+        train_mars(recipe, folder, tmp_path / "run", seeds=[0, 1], progress=kill)
+    assert (tmp_path / "run" / "seed-1" / "pretraining" / "config.json").exists()
+    assert not (tmp_path / "run" / "seed-1" / "config.json").exists()
+    assert train_mars(recipe, folder, tmp_path / "run", seeds=[0, 1], resume=True)["seeds"] == [0, 1]
+
+
+def test_runs_that_ranked_other_items_are_not_compared(folder, tmp_path):
+    recipe = open_mars_recipe("mr_mkg/mars_tiny", {**TINY, "epochs": 1, "pretrain_epochs": 0})
+    data = write_mars(tmp_path / "mars")
+    lines = (data / "dev.json").read_text(encoding="utf-8").splitlines()
+    (data / "dev.json").write_text("\n".join(reversed(lines)), encoding="utf-8")
+    train_mars(recipe, folder, tmp_path / "run")
+    train_mars(recipe, data, tmp_path / "other")
+    with pytest.raises(TrainingError, match=r"other[/\\]ranks-dev\.npz: ranks of other items"):
+        evaluate_mars(tmp_path / "run", against=tmp_path / "other")
+
+
+def without_facts_known(data, known, question):
+    """What is known of the candidates as if the two facts of a question had never been said, on the same scale."""
+    bare = CandidateKnowledge(
+        data.markg,
+        (data.entity_ND, data.name_ND),
+        data.candidate_C,
+        answer_counts=known.answer_counts - Counter({question.answer: question.own_count}),
+        facts=[fact for fact in facts_of(data.train, data.markg) if fact not in question.facts],
+        sample=[question],
+        device=torch.device("cpu"),
+    )
+    bare.mean_F, bare.deviation_F = known.mean_F, known.deviation_F
+    return bare
+
+
 @pytest.mark.parametrize("stage", ["mars", "markg"])
 def test_a_learner_scores_what_it_learns_as_if_the_facts_had_never_been_there(folder, tmp_path, stage):
     recipe = open_mars_recipe("mr_mkg/mars_tiny", TINY)
@@ -229,10 +289,10 @@ def test_a_learner_scores_what_it_learns_as_if_the_facts_had_never_been_there(fo
         for question in learner.questions[:6]:
             rows = [list(triple) for triple in learner.graph.triples.tolist() if tuple(triple) not in question.facts]
             bare.graph.__dict__.pop("adjacency", None)
-            bare.graph.__dict__.pop("_retrieval", None)
+            bare.graph.__dict__.pop("_retrievals", None)
             bare.graph.__dict__.pop("_row_of", None)
             bare.graph.triples = np.array(rows)
-            bare.answer_counts = learner.answer_counts - Counter({question.answer: question.own_count})
+            bare.known = without_facts_known(data, learner.known, question)
             hidden, shown = learner.forward([question], hide=True), bare.forward([question], hide=False)
             assert torch.allclose(hidden.score_BC, shown.score_BC, atol=1e-5)
             assert not torch.allclose(hidden.score_BC, learner.forward([question], hide=False).score_BC, atol=1e-5)
@@ -244,7 +304,12 @@ def test_the_second_stage_begins_where_the_first_ended_and_only_on_the_same_file
     data = write_mars(tmp_path / "mars")
     train_mars(recipe, data, tmp_path / "run")
     stages = [read_checkpoint(tmp_path / "run" / part / "model.safetensors").tensors for part in ("pretraining", ".")]
-    assert all(torch.allclose(stages[0][name], stages[1][name], atol=1e-8) for name in stages[0])
+    taken_over = [name for name in stages[0] if not name.startswith("head.")]
+    assert all(torch.allclose(stages[0][name], stages[1][name], atol=1e-8) for name in taken_over)
+    with opened_learner(recipe, read_mars_data(recipe, data, tmp_path / "vectors"), stage="mars") as learner:
+        head = {f"head.{name}": row for name, row in learner.model.head.named_parameters()}  # begins anew
+    assert all(torch.allclose(head[name], stages[1][name], atol=1e-8) for name in head)
+    assert not all(torch.equal(head[name], stages[0][name]) for name in head)
     columns = [read_history(tmp_path / "run" / part)[0].keys() for part in ("pretraining", ".")]
     assert "relation_loss" in columns[0]
     assert "relation_loss" not in columns[1]
@@ -312,6 +377,7 @@ def test_every_ablation_is_a_recipe_that_changes_its_part_alone():
         "_strict": {"graph"},
         "_gat": {"model"},
         "_gnn": {"model"},
+        "_no_encoder": {"model"},
         "_no_alignment": {"model"},
         "_no_pretraining": {"pretrain_epochs"},
     }

@@ -27,7 +27,7 @@ class MarsData:
         markg: the graph.
         train, dev: items.
         candidate_C: what may be answered.
-        entity_ND, relation_RD: vectors of "name: description", and of relations' names.
+        entity_ND, name_ND, relation_RD: vectors of "name: description", of names, and of relations' names.
         digest: of all that.
     """
 
@@ -36,6 +36,7 @@ class MarsData:
     dev: tuple[MarsItem, ...]
     candidate_C: npt.NDArray[np.int64]
     entity_ND: npt.NDArray[np.float32]
+    name_ND: npt.NDArray[np.float32]
     relation_RD: npt.NDArray[np.float32]
     digest: str
 
@@ -92,7 +93,7 @@ def read_mars_data(recipe: MarsRecipe, data_folder: Path, cache_folder: Path) ->
         for name, description in zip(markg.names, markg.descriptions, strict=True)
     ]
     relations = list(markg.relation_names)
-    encode_texts(embedder, recipe.embeddings, dict.fromkeys([*entities, *relations]), archive)
+    encode_texts(embedder, recipe.embeddings, dict.fromkeys([*entities, *markg.names, *relations]), archive)
     train, dev = read_mars(data_folder, "train", markg), read_mars(data_folder, "dev", markg)
     candidate_C = read_candidates(data_folder, markg)
     return MarsData(
@@ -101,11 +102,13 @@ def read_mars_data(recipe: MarsRecipe, data_folder: Path, cache_folder: Path) ->
         dev=dev,
         candidate_C=candidate_C,
         entity_ND=find_texts(archive, entities),
+        name_ND=find_texts(archive, list(markg.names)),
         relation_RD=find_texts(archive, relations),
         digest=digest(
             [
                 embedder.identity.digest,
                 entities,
+                list(markg.names),
                 relations,
                 markg.triples.tolist(),
                 [as_columns(items).tolist() for items in (train, dev)],

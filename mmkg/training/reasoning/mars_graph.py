@@ -2,8 +2,9 @@
 
 A pair of train is an edge of its own relation (``analogy P31``), so that what a look-up knows is in the graph and an
 ablation can take it out. An item's subgraph is retrieved from its question entity, as in the paper: the nearest
-triples, their entities, one hop, the best of it. When an item is learnt from, its own two facts are hidden before
-anything is retrieved: an answer that only they lead to must not be left behind as a node without edges.
+triples, their entities, one hop, the best of it; among the pairs and in MarKG apart, which is ours. When an item is
+learnt from, its own two facts are hidden before anything is retrieved: an answer that only they lead to must not be
+left behind as a node without edges.
 """
 
 from collections import Counter
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 RELEVANCE_GAIN = 20.0  # of a cosine, before triples of one node are summed: only the best count
-NUM_FEATURES = 3  # of a node, see `node_features`
+NUM_FEATURES = 8  # of a node, see `node_features`
 
 
 class MarsGraphConfig(BaseModel):
@@ -45,7 +46,9 @@ class MarsGraphConfig(BaseModel):
     strict: bool = False
     """Leave out of MarKG every edge between the two entities of a pair of train or dev."""
     retrieval: RetrievalConfig = RetrievalConfig(num_nearest=20, num_triples=48, max_neighbours=200)
-    """n, N and hops; the paper's N for MARS is about 10."""
+    """n, N and hops among the pairs of train; the paper's N for MARS is about 10."""
+    markg_retrieval: RetrievalConfig = RetrievalConfig(num_nearest=1, num_triples=24, max_neighbours=200)
+    """The same in MarKG, which has twenty times as many triples: with one budget they would leave no room for pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +85,14 @@ class ItemGraph:
     Attributes:
         subgraph: the seed is the question; with examples also head and tail, each once.
         entity_N: entity index of each node; -1 for a picture.
-        relevance_N: how near the question the triples of each node are, 0 for none.
+        relevance_N2: how near the question the triples of each node are, those of MarKG and those of train; 0 for none.
+        tied_N4: how many triples lead from the question to each node, of MarKG and of train, and back.
     """
 
     subgraph: MultimodalSubgraph
     entity_N: Ints
-    relevance_N: Floats
+    relevance_N2: Floats
+    tied_N4: Floats
 
 
 def relation_names(train: Sequence[MarsItem]) -> list[str]:
@@ -133,6 +138,11 @@ def swapped(items: Sequence[MarsItem]) -> list[MarsItem]:
         )
         for item in items
     ]
+
+
+def facts_of(train: Sequence[MarsItem], markg: MarKG) -> list[tuple[int, int, int]]:
+    """The triples that train says, of questions and of examples, each once and in order; relations as in the graph."""
+    return sorted({fact for question in questions_of(train, markg, train) for fact in question.facts})
 
 
 def count_answers(train: Sequence[MarsItem]) -> Counter[int]:
@@ -187,8 +197,7 @@ class MarsGraph:
         known = markg_triples(markg, config, [*train, *hidden_pairs])
         parts = [known if config.with_markg else np.empty((0, 3), np.int64)]
         if config.with_facts:
-            facts = {fact for question in questions_of(train, markg, train) for fact in question.facts}
-            parts.append(np.array(sorted(facts), dtype=np.int64).reshape(-1, 3))
+            parts.append(np.array(facts_of(train, markg), dtype=np.int64).reshape(-1, 3))
         self.triples = np.concatenate(parts)
         if not len(self.triples):
             raise ConfigError("the graph of MARS has no edge: set with_markg or with_facts, or knowledge='none'")
@@ -204,9 +213,18 @@ class MarsGraph:
         return Adjacency.from_triples(*self.triples.T, num_entities=len(self.markg.entity_ids))
 
     @cached_property
-    def _retrieval(self) -> RetrievalCache:
-        index = ComposedIndex(self.triples, self.entity_ND, self.relation_RD)
-        return RetrievalCache(None, index, self.adjacency, self.config.retrieval)
+    def _retrievals(self) -> list[tuple[Ints, RetrievalCache]]:
+        """Rows of MarKG's triples and of train's, and what finds some of them: each of the two has its own budget."""
+        group_T = self.group_R[self.triples[:, 1]]
+        found = []
+        for group, config in enumerate((self.config.markg_retrieval, self.config.retrieval)):
+            row_P = np.flatnonzero(group_T == group)
+            if len(row_P):
+                part = self.triples[row_P]
+                adjacency = Adjacency.from_triples(*part.T, num_entities=len(self.markg.entity_ids))
+                index = ComposedIndex(part, self.entity_ND, self.relation_RD)
+                found.append((row_P, RetrievalCache(None, index, adjacency, config)))
+        return found
 
     @cached_property
     def _row_of(self) -> dict[tuple[int, int, int], int]:
@@ -247,7 +265,8 @@ class MarsGraph:
         return ItemGraph(
             subgraph=subgraph,
             entity_N=np.concatenate([np.array(list(entities)), np.full(subgraph.num_nodes - len(entities), -1)]),
-            relevance_N=_relevance(subgraph, np.array([score_of[row] for row in rows])),
+            relevance_N2=self._relevance(subgraph, np.array([score_of[row] for row in rows])),
+            tied_N4=self._tied(subgraph),
         )
 
     def _retrieved(self, item: Question, own: list[int]) -> dict[int, float]:
@@ -256,28 +275,41 @@ class MarsGraph:
         if not query_D.any():  # nothing to be near to: its own edges
             around = [row for row in self._incident(item.question) if row not in own]
             return dict.fromkeys(around[: self.config.retrieval.num_triples], -np.inf)
-        found = self._retrieval.retrieve(query_D, (item.question,), own[:1])
-        ends = {item.head, item.tail} & set(found.seeds.tolist())
-        if len(own) > 1 and (ends or own[1] in found.rows):  # else the example's fact has no part in what was found
-            found = self._retrieval.retrieve(query_D, (item.question,), own)
-        return dict(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+        score_of: dict[int, float] = {}
+        for row_P, retrieval in self._retrievals:
+            own_P = [np.flatnonzero(row_P == row).tolist() for row in own]  # a row of the other part is none of this
+            found = retrieval.retrieve(query_D, (item.question,), own_P[0] if own_P else ())
+            ends = {item.head, item.tail} & set(found.seeds.tolist())
+            if len(own) > 1 and own_P[1] and (ends or own_P[1][0] in found.rows):  # else the example has no part in it
+                found = retrieval.retrieve(query_D, (item.question,), [*own_P[0], *own_P[1]])
+            score_of |= dict(zip(row_P[found.rows].tolist(), found.scores.tolist(), strict=True))
+        return score_of
 
     def _incident(self, entity: int) -> list[int]:
         sides = (self.adjacency.outgoing, self.adjacency.incoming)
         return [row for side in sides for row in side.triples[side.indptr[entity] : side.indptr[entity + 1]].tolist()]
 
+    def _relevance(self, subgraph: MultimodalSubgraph, score_T: npt.NDArray[np.float64]) -> Floats:
+        """log(1 + Σ exp(gain · cosine)) over the triples of each node and part."""
+        weight_T = np.exp(RELEVANCE_GAIN * score_T)
+        group_T = self.group_R[subgraph.relation_E[: len(score_T)]]  # edges to pictures come last
+        total_N2 = np.zeros((subgraph.num_nodes, 2))
+        np.add.at(total_N2, (subgraph.src_E[: len(score_T)], group_T), weight_T)
+        np.add.at(total_N2, (subgraph.dst_E[: len(score_T)], group_T), weight_T)
+        return (np.log1p(total_N2) / RELEVANCE_GAIN).astype(np.float32)
 
-def _relevance(subgraph: MultimodalSubgraph, score_E: npt.NDArray[np.float64]) -> Floats:
-    """log(1 + Σ exp(gain · cosine)) over the triples of each node."""
-    weight = np.exp(RELEVANCE_GAIN * score_E)
-    total = np.zeros(subgraph.num_nodes)
-    np.add.at(total, subgraph.src_E[: len(score_E)], weight)
-    np.add.at(total, subgraph.dst_E[: len(score_E)], weight)
-    return (np.log1p(total) / RELEVANCE_GAIN).astype(np.float32)
+    def _tied(self, subgraph: MultimodalSubgraph) -> Floats:
+        tied_N4 = np.zeros((subgraph.num_nodes, 4), np.float32)
+        group_E = self.group_R[subgraph.relation_E]  # 0 MarKG, 1 train
+        ways = ((subgraph.src_E, subgraph.dst_E), (subgraph.dst_E, subgraph.src_E))
+        for way, (here_E, there_E) in enumerate(ways):
+            asked_E = (here_E == 0) & (group_E < 2)  # node 0 is the question
+            np.add.at(tied_N4, (there_E[asked_E], 2 * way + group_E[asked_E]), 1)
+        return tied_N4
 
 
 def node_features(graph: ItemGraph, question: Question, answer_count: Mapping[int, int], *, hide: bool) -> Floats:
-    """What is known of each node beside its vector, (N, 3): log answer count, relevance, log degree.
+    """What is known of each node beside its vector, (N, 8): logs of answer count and degree, relevance, logs of ties.
 
     Args:
         graph: of the item.
@@ -290,4 +322,5 @@ def node_features(graph: ItemGraph, question: Question, answer_count: Mapping[in
         count[graph.entity_N == question.answer] -= question.own_count
     ends = np.concatenate([graph.subgraph.src_E, graph.subgraph.dst_E])
     degree = np.bincount(ends, minlength=graph.subgraph.num_nodes).astype(np.float32)
-    return np.stack([np.log1p(count), graph.relevance_N, np.log1p(degree)], axis=1)
+    counts_N2 = np.log1p(np.stack([count, degree], axis=1))
+    return np.concatenate([counts_N2, graph.relevance_N2, np.log1p(graph.tied_N4)], axis=1)

@@ -28,15 +28,15 @@ from mmkg.reasoners.mr_mkg import MrMkg, MrMkgInput, Read
 from mmkg.reasoners.ranking import RankingHead
 from mmkg.reasoners.trainable import check_frozen, frozen_digests
 from mmkg.subgraphs.batch_multimodal import MultimodalBatch, batch_multimodal
-from mmkg.tasks.mars import MarKG, MarsItem
+from mmkg.tasks.mars import MarKG
 from mmkg.training.batches import batches_by_length
 from mmkg.training.checkpoint import CHECKPOINT
 from mmkg.training.learner import Look, LossParts
-from mmkg.training.reasoning.mars_graph import ItemGraph, MarsGraph, Question, count_answers, node_features
+from mmkg.training.reasoning.mars_graph import ItemGraph, MarsGraph, Question, node_features
+from mmkg.training.reasoning.mars_known import CandidateKnowledge
 
 Int64Array = npt.NDArray[np.int64]
 NUM_NAMED = 3  # question, example head, example tail
-NUM_PRIORS = 2  # of a candidate: log of how often it was an answer, and whether it never was
 _ROWS_AT_ONCE = 64
 _GRAPHS_KEPT = 4096  # some 80 kB each
 _WORDS = ("", " is to", " as", " is to")  # before and after the three names
@@ -81,9 +81,8 @@ class MarsLearner:
         graph: MarsGraph | None,
         markg: MarKG,
         candidate_C: Int64Array,
-        entity_ND: npt.NDArray[np.float32],
+        known: CandidateKnowledge,
         *,
-        train: Sequence[MarsItem],
         questions: Sequence[Question],
         valid: Sequence[Question] = (),
         batch_size: int,
@@ -99,8 +98,7 @@ class MarsLearner:
             graph: None where the model reads none.
             markg: names of the entities.
             candidate_C: entities to rank.
-            entity_ND: vectors of all entities.
-            train: how often each entity is an answer is counted here.
+            known: what is known of the candidates without the graph.
             questions: what is learnt from.
             valid: what is measured on the way; the last model is kept all the same, since these are reported.
             batch_size: of a step.
@@ -116,7 +114,6 @@ class MarsLearner:
         self.questions, self.valid, self.batch_size = list(questions), list(valid), batch_size
         self.relation_weight, self._max_tokens, self._digest = relation_weight, max_tokens, data_digest
         self.device = next(model.parameters()).device
-        self._vector_ND = torch.from_numpy(entity_ND)
         self._column = {entity: column for column, entity in enumerate(candidate_C.tolist())}
         lost = [question for question in self.questions if question.answer not in self._column]
         if lost:
@@ -124,7 +121,7 @@ class MarsLearner:
                 f"{len(lost):,} of {len(self.questions):,} analogies have an answer that is no candidate, first "
                 f"'{markg.names[lost[0].answer]}' ({markg.entity_ids[lost[0].answer]}); leave them out beforehand"
             )
-        self.answer_counts = count_answers(train)
+        self.known = known
         self._graph_of = functools.lru_cache(maxsize=_GRAPHS_KEPT)(self._make_graph)
         self._names: dict[int, list[int]] = {}
         words = model.reasoner.llm.tokens
@@ -215,18 +212,16 @@ class MarsLearner:
         """
         reasoner, head = self._model.reasoner, self._model.head
         tokens = [self._tokens_of(question) for question in questions]
-        named = torch.tensor([[q.question, q.head, q.tail] for q in questions])
-        named_BKD = self._vector_ND[named].to(self.device)
-        prior_BCF = self._priors(questions, hide=hide)
+        known_BCF = self.known.of(questions, hide=hide)
         if self.graph is None or reasoner.knowledge is None:
             read = reasoner.read(MrMkgInput(tokens=tokens))
             state_Bs = reasoner.states(read)
-            score_BC = head(state_Bs, named_BKD, prior_BCF=prior_BCF)
+            score_BC = head(state_Bs, known_BCF)
             return Ranked(score_BC=score_BC, relation_BR=self._model.relation(state_Bs), read=read, graph=None)
         graphs = [self._graph_of(question, hide) for question in questions]
         batch = batch_multimodal([graph.subgraph for graph in graphs]).to(self.device)
         features = [
-            node_features(graph, question, self.answer_counts, hide=hide)
+            node_features(graph, question, self.known.answer_counts, hide=hide)
             for graph, question in zip(graphs, questions, strict=True)
         ]
         read = reasoner.read(
@@ -239,16 +234,8 @@ class MarsLearner:
         state_Bs = reasoner.states(read)
         entity_N = np.concatenate([graph.entity_N for graph in graphs]).tolist()
         candidate_N = torch.tensor([self._column.get(entity, -1) for entity in entity_N], device=self.device)
-        score_BC = head(state_Bs, named_BKD, read.node_NW, batch.graph.graph_index(), candidate_N, prior_BCF=prior_BCF)
+        score_BC = head(state_Bs, known_BCF, read.node_NW, batch.graph.graph_index(), candidate_N)
         return Ranked(score_BC=score_BC, relation_BR=self._model.relation(state_Bs), read=read, graph=batch)
-
-    def _priors(self, questions: Sequence[Question], *, hide: bool) -> Tensor:
-        count_C = torch.tensor([float(self.answer_counts[entity]) for entity in self.candidate_C.tolist()])
-        count_BC = count_C.repeat(len(questions), 1)
-        if hide:
-            for row, question in enumerate(questions):
-                count_BC[row, self._column[question.answer]] -= question.own_count
-        return torch.stack([count_BC.log1p(), (count_BC == 0).float()], dim=2).to(self.device)
 
     def _make_graph(self, question: Question, hide: bool) -> ItemGraph:
         if self.graph is None:

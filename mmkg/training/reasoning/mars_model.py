@@ -16,12 +16,15 @@ from mmkg.training.reasoning.mars_data import MarsData
 from mmkg.training.reasoning.mars_graph import (
     NUM_FEATURES,
     MarsGraph,
+    count_answers,
+    facts_of,
     markg_triples,
     questions_of,
     relation_names,
     swapped,
 )
-from mmkg.training.reasoning.mars_learner import NUM_NAMED, NUM_PRIORS, AnalogyModel, MarsLearner, markg_questions
+from mmkg.training.reasoning.mars_known import CandidateKnowledge
+from mmkg.training.reasoning.mars_learner import NUM_NAMED, AnalogyModel, MarsLearner, markg_questions
 from mmkg.training.reasoning.mars_recipe import MarsRecipe
 
 
@@ -53,19 +56,25 @@ def opened_learner(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterato
             num_features=NUM_FEATURES,
             relation_group_R=group_R,
         )
+        learnt = questions_of([*data.train, *(swapped(data.train) if recipe.swap else [])], data.markg, data.train)
+        known = CandidateKnowledge(
+            data.markg,
+            (data.entity_ND, data.name_ND),
+            data.candidate_C,
+            answer_counts=count_answers(data.train),
+            facts=facts_of(data.train, data.markg),
+            sample=learnt[:: max(1, len(learnt) // 64)],
+            device=device,
+        )
         head = RankingHead(
-            torch.from_numpy(data.entity_ND[data.candidate_C]),
+            num_known=known.num_known,
             state_width=llm.state_width,
             node_width=recipe.model.graph_width,
-            num_named=NUM_NAMED,
-            num_priors=NUM_PRIORS,
             hidden_width=recipe.hidden_width,
-            matrix_width=recipe.matrix_width,
             dropout=recipe.model.dropout,
         )
         model = AnalogyModel(reasoner, head, 2 * num_relations).to(device)
-        learnt = [*data.train, *(swapped(data.train) if recipe.swap else [])]
-        questions = questions_of(learnt, data.markg, data.train)
+        questions = learnt
         if stage == "markg":
             questions = markg_questions(
                 markg_triples(data.markg, recipe.graph, [*data.train, *data.dev]),
@@ -81,8 +90,7 @@ def opened_learner(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterato
             graph,
             data.markg,
             data.candidate_C,
-            data.entity_ND,
-            train=data.train,
+            known,
             questions=questions,
             valid=questions_of(data.dev, data.markg, data.train),
             batch_size=recipe.batch_size,

@@ -42,8 +42,6 @@ class MarsRecipe(LoopSettings):
     """μ, of telling the relation, in the stage on MarKG. Our choice."""
     hidden_width: int = Field(default=32, ge=1)
     """Of the ranking head. Our choice."""
-    matrix_width: int = Field(default=0, ge=0)
-    """Of the ranking head's product of LLM state and candidate; 0 leaves it out. Our choice."""
     max_tokens: int = Field(default=128, ge=8)
     """Of a question's text; 128 in the paper."""
     pretrain_epochs: int = Field(default=0, ge=0)
@@ -66,15 +64,15 @@ class MarsRecipe(LoopSettings):
 
 _LOOP: dict[str, Any] = {
     "batch_size": 64,
-    "epochs": 10,
+    "epochs": 12,
     "learning_rate": 3e-3,
     "weight_decay": 0.01,
     "warmup": 0.05,
     "gradient_clip": 1.0,
     "average": 0.99,
-    "valid_every": 5,
+    "valid_every": 6,
 }
-_MODEL = MrMkgConfig(graph_width=32, num_layers=1, dropout=0.3, vector_gain=0.0)
+_MODEL = MrMkgConfig(graph_width=32, num_layers=1, dropout=0.2, vector_gain=0.0)
 _MARS: dict[str, Any] = {**_LOOP, "model": _MODEL, "pretrain_epochs": 1, "pretrain_limit": 6_000}
 
 
@@ -89,6 +87,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "_strict": {"graph": MarsGraphConfig(strict=True)},
     "_gat": _with_model(encoder="gat"),
     "_gnn": _with_model(encoder="gcn"),
+    "_no_encoder": _with_model(encoder="none"),
     "_no_alignment": _with_model(alignment_weight=0.0),
     "_no_pretraining": {"pretrain_epochs": 0},
     "_tiny": {
@@ -103,7 +102,10 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "_paper": {
         "llm": LlmConfig(model="meta-llama/Llama-2-7b-hf", dtype="bfloat16", gradient_checkpointing=True),
         "model": MrMkgConfig(num_layers=2, graph_width=768),
-        "graph": MarsGraphConfig(retrieval=RetrievalConfig(num_nearest=10, num_triples=10)),
+        "graph": MarsGraphConfig(
+            retrieval=RetrievalConfig(num_nearest=10, num_triples=10),
+            markg_retrieval=RetrievalConfig(num_nearest=10, num_triples=10),
+        ),
         "embeddings": EmbeddingsConfig(kind="clip", model="ViT-L-14", pretrained="openai"),
         "once_a_fact": False,
         "batch_size": 4,

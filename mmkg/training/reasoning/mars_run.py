@@ -1,13 +1,13 @@
 """Runs on MARS: a recipe and the files of MARS and MarKG in, a folder out.
 
 A run's folder is that of every run (see :mod:`mmkg.training.runner`), with ``pretraining/``, the run on MarKG's own
-triples, where the recipe asks for it, ``ranks-dev.npz``, ``learning_curve.png`` and ``report.html``. Reported is dev;
+triples, where the recipe asks for it (encoder and adapters go on from there, the ranking head begins anew: MarKG's
+answers are others), ``ranks-dev.npz``, ``learning_curve.png`` and ``report.html``. Reported is dev;
 no epoch is chosen by it, the last model is kept. Beside the model always stand the look-ups, the subsets that tell
 reasoning from look-up, and the control with exchanged examples.
 """
 
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ from mmkg.reasoners.trainable import check_frozen, frozen_digests, trainable_rep
 from mmkg.shards import write_bytes, write_json
 from mmkg.tasks.mars import as_columns
 from mmkg.tasks.mars_controls import exchange_examples
-from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint
+from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint, trained_state
 from mmkg.training.distributed import Processes
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.reasoning.mars_data import MarsData, read_mars_data
@@ -44,6 +44,8 @@ from mmkg.training.run_folder import (
     ENVIRONMENT,
     METRICS_FILE,
     REPORT,
+    check_run_folder,
+    is_begun,
     read_history,
     read_json,
     read_run_config,
@@ -98,16 +100,22 @@ def train_mars(
     return run_seeds(recipe, run_folder, chosen, train_one, summarise, resume=resume, progress=progress)
 
 
-def read_mars_ranks(run_folder: Path) -> npt.NDArray[np.float64]:
+def read_mars_ranks(run_folder: Path, data: MarsData) -> npt.NDArray[np.float64]:
     """The ranks of dev that a run left; of several seeds the mean of their reciprocals is not a rank, so one seed's.
 
+    Args:
+        run_folder: of the run.
+        data: whose dev it must have ranked.
+
     Raises:
-        TrainingError: it left none.
+        TrainingError: it left none, or of other items.
     """
     path = run_folder / RANKS
     if not path.exists():
         raise TrainingError(f"{path}: no ranks here. Was this run finished? One run of several seeds is `seed-0`.")
     with np.load(path) as arrays:
+        if "items" not in arrays or not np.array_equal(arrays["items"], as_columns(data.dev)):
+            raise TrainingError(f"{path}: ranks of other items than this dev's; runs are compared on the same files")
         return np.asarray(arrays["rank"], dtype=np.float64)
 
 
@@ -125,6 +133,8 @@ def _train_one(
 ) -> dict[str, Any]:
     inputs = {"mars": str(data_folder.resolve())}
     before = folder / PRETRAINING
+    if resume and not is_begun(folder):
+        check_run_folder(folder, recipe, resume=True)  # which refuses
     if recipe.pretrain_epochs and not (resume and (folder / METRICS_FILE).exists()):
         stage = recipe.model_copy(
             update={
@@ -167,7 +177,8 @@ def _opener(
         with opened_learner(recipe, data, stage=stage) as learner:
             if initial is not None:
                 _check_stage(read_checkpoint(initial).document["data"], digest_of_stage(data, "markg"), initial)
-                load_trained(learner.model, read_checkpoint(initial).tensors, initial)
+                head = {name: row for name, row in trained_state(learner.model).items() if name.startswith("head.")}
+                load_trained(learner.model, {**read_checkpoint(initial).tensors, **head}, initial)
             loop = TrainingLoop(learner, recipe, device=learner.device, processes=processes, progress=progress)
             told = {"frozen": frozen_digests(learner.model), "trained": trainable_report(learner.model).as_json()}
             yield OpenedRun(loop=loop, environment=told)
@@ -205,7 +216,7 @@ def _finish(
     }
     failed = failed_items(rank_Q, best_Q, data.dev, data.markg)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, rank=rank_Q, best=best_Q, exchanged=exchanged_Q)
+    np.savez_compressed(buffer, items=as_columns(data.dev), rank=rank_Q, best=best_Q, exchanged=exchanged_Q)
     write_bytes(folder / RANKS, buffer.getvalue())
     curve = plot_learning_curves(
         {recipe.name: read_history(folder)}, column="valid_hits_at_1", title="Hits@1 of dev; the last model is kept"
@@ -288,15 +299,9 @@ def compare_mars_runs(
         draws: of the bootstrap.
     """
     keep_Q = np.ones(len(data.dev), np.bool_) if mask is None else data.masks[mask]
-    ranks = [np.concatenate([read_mars_ranks(folder)[keep_Q] for folder in side]) for side in (first, second)]
+    ranks = [np.concatenate([read_mars_ranks(folder, data)[keep_Q] for folder in side]) for side in (first, second)]
     cluster_Q = np.tile(data.cluster_of_item[keep_Q], len(first))
     return compare_analogies(ranks[0], ranks[1], cluster_Q, draws=draws)
-
-
-def is_mars_run(run_folder: Path) -> bool:
-    """Say whether a folder holds a run of a recipe of MARS."""
-    path = run_folder / CONFIG
-    return path.exists() and "mars" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def evaluate_mars(
@@ -322,7 +327,7 @@ def evaluate_mars(
     folder = data_folder or Path(config["mars"])
     data = read_mars_data(recipe, folder, cache_folder or run_folder.parent / "vectors")
     before = read_json(run_folder / METRICS_FILE) if (run_folder / METRICS_FILE).exists() else {}
-    other = {} if against is None else {f"run {against.name}": read_mars_ranks(against)}
+    other = {} if against is None else {f"run {against.name}": read_mars_ranks(against, data)}
     metrics = _finish(recipe, data, run_folder, before.get("training", {}), other)
     write_json(run_folder / METRICS_FILE, metrics)
     return metrics
