@@ -23,10 +23,10 @@ from mmkg.training.hardware import using_threads
 from mmkg.training.link_prediction import LinkPredictionLearner, loop_settings
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.models import make_model
-from mmkg.training.reasoning.mars_data import OTHER, UNSEEN, MarsData, read_mars_data
-from mmkg.training.reasoning.mars_graph import facts_of, relation_names
-from mmkg.training.reasoning.mars_recipe import open_mars_recipe
-from mmkg.training.reasoning.mars_run import MODEL_ROW, compare_mars_runs, read_mars_ranks, train_mars
+from mmkg.training.reasoning.mars.data import OTHER, UNSEEN, MarsData, read_mars_data
+from mmkg.training.reasoning.mars.graph import facts_of, relation_names
+from mmkg.training.reasoning.mars.recipe import open_mars_recipe
+from mmkg.training.reasoning.mars.run import MODEL_ROW, compare_mars_runs, read_mars_ranks, train_mars
 from mmkg.training.recipes import open_recipe
 from mmkg.training.run_folder import METRICS_FILE, read_json
 

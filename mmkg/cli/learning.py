@@ -123,7 +123,7 @@ def list_all_recipes() -> tuple[str, ...]:
     """The names of the recipes of every kind."""
     from mmkg.training.contrastive.recipe import list_contrastive_recipes
     from mmkg.training.language.recipe import list_language_recipes
-    from mmkg.training.reasoning.mars_recipe import list_mars_recipes
+    from mmkg.training.reasoning.mars.recipe import list_mars_recipes
     from mmkg.training.reasoning.recipe import list_reasoning_recipes
     from mmkg.training.recipes import list_recipes
 
@@ -196,8 +196,8 @@ def _language(asked: Learning) -> dict[str, Any]:
 
 
 def _mars(asked: Learning) -> dict[str, Any]:
-    from mmkg.training.reasoning.mars_recipe import open_mars_recipe
-    from mmkg.training.reasoning.mars_run import train_mars
+    from mmkg.training.reasoning.mars.recipe import open_mars_recipe
+    from mmkg.training.reasoning.mars.run import train_mars
 
     return train_mars(
         open_mars_recipe(asked.recipe, asked.changes),
@@ -280,7 +280,7 @@ def _evaluate_language(asked: Evaluating) -> Evaluated:
 
 
 def _evaluate_mars(asked: Evaluating) -> Evaluated:
-    from mmkg.training.reasoning.mars_run import evaluate_mars
+    from mmkg.training.reasoning.mars.run import evaluate_mars
 
     metrics = evaluate_mars(asked.run_folder, data_folder=asked.data, against=asked.against)
     return metrics, asked.run_folder / "report.html"

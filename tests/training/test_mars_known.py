@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mmkg.tasks.mars import MarKG
-from mmkg.training.reasoning.mars_graph import Question
-from mmkg.training.reasoning.mars_known import LIKENESS_GAIN, CandidateKnowledge
-from mmkg.training.reasoning.mars_words import SharedWords
+from mmkg.training.reasoning.mars.graph import Question
+from mmkg.training.reasoning.mars.known import LIKENESS_GAIN, CandidateKnowledge
+from mmkg.training.reasoning.mars.words import SharedWords
 
 CANDIDATES = np.array([5, 3, 0, 1])
 QUESTIONS = [

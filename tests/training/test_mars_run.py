@@ -12,9 +12,9 @@ from mmkg.errors import ConfigError, TrainingError
 from mmkg.subgraphs.assemble import NodeKind, Picture
 from mmkg.tasks.mars import read_candidates, read_markg, read_mars
 from mmkg.training.checkpoint import read_checkpoint, write_checkpoint
-from mmkg.training.reasoning import mars_run
-from mmkg.training.reasoning.mars_data import UNSEEN, read_mars_data
-from mmkg.training.reasoning.mars_graph import (
+from mmkg.training.reasoning.mars import run as mars_run
+from mmkg.training.reasoning.mars.data import UNSEEN, read_mars_data
+from mmkg.training.reasoning.mars.graph import (
     MarsGraph,
     MarsGraphConfig,
     facts_of,
@@ -22,11 +22,11 @@ from mmkg.training.reasoning.mars_graph import (
     questions_of,
     swapped,
 )
-from mmkg.training.reasoning.mars_known import CandidateKnowledge
-from mmkg.training.reasoning.mars_learner import markg_questions
-from mmkg.training.reasoning.mars_model import opened_learner
-from mmkg.training.reasoning.mars_recipe import list_mars_recipes, open_mars_recipe
-from mmkg.training.reasoning.mars_run import (
+from mmkg.training.reasoning.mars.known import CandidateKnowledge
+from mmkg.training.reasoning.mars.learner import markg_questions
+from mmkg.training.reasoning.mars.model import opened_learner
+from mmkg.training.reasoning.mars.recipe import list_mars_recipes, open_mars_recipe
+from mmkg.training.reasoning.mars.run import (
     compare_mars_runs,
     evaluate_mars,
     train_mars,

@@ -32,12 +32,12 @@ from mmkg.tasks.mars_controls import exchange_examples
 from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint, trained_state
 from mmkg.training.distributed import Processes
 from mmkg.training.loop import TrainingLoop
-from mmkg.training.reasoning.mars_data import MarsData, read_mars_data
-from mmkg.training.reasoning.mars_graph import (
+from mmkg.training.reasoning.mars.data import MarsData, read_mars_data
+from mmkg.training.reasoning.mars.graph import (
     questions_of,
 )
-from mmkg.training.reasoning.mars_model import digest_of_stage, opened_learner
-from mmkg.training.reasoning.mars_recipe import MarsRecipe, open_mars_recipe
+from mmkg.training.reasoning.mars.model import digest_of_stage, opened_learner
+from mmkg.training.reasoning.mars.recipe import MarsRecipe, open_mars_recipe
 from mmkg.training.run_folder import (
     CONFIG,
     CURVE,

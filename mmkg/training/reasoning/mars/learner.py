@@ -32,8 +32,8 @@ from mmkg.tasks.mars import MarKG
 from mmkg.training.batches import batches_by_length
 from mmkg.training.checkpoint import CHECKPOINT
 from mmkg.training.learner import Look, LossParts
-from mmkg.training.reasoning.mars_graph import ItemGraph, MarsGraph, Question, node_features
-from mmkg.training.reasoning.mars_known import CandidateKnowledge
+from mmkg.training.reasoning.mars.graph import ItemGraph, MarsGraph, Question, node_features
+from mmkg.training.reasoning.mars.known import CandidateKnowledge
 
 Int64Array = npt.NDArray[np.int64]
 NUM_NAMED = 3  # question, example head, example tail

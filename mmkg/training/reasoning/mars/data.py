@@ -14,7 +14,7 @@ from mmkg.evaluation.lookup import answer_frequency_scores, partner_and_neighbou
 from mmkg.shards import digest
 from mmkg.tasks.mars import MarKG, MarsItem, as_columns, read_candidates, read_markg, read_mars
 from mmkg.tasks.mars_controls import clusters, other_partner_mask, own_example_mask, strict_triples, unseen_mask
-from mmkg.training.reasoning.mars_recipe import MarsRecipe
+from mmkg.training.reasoning.mars.recipe import MarsRecipe
 
 UNSEEN, OTHER, OWN = "unseen pairs", "other partner", "example is not the own pair"
 

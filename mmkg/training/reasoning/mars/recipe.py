@@ -14,7 +14,7 @@ from mmkg.errors import ConfigError, unknown_name
 from mmkg.reasoners.llm_config import LlmConfig
 from mmkg.reasoners.mr_mkg import MrMkgConfig
 from mmkg.subgraphs.retrieve import RetrievalConfig
-from mmkg.training.reasoning.mars_graph import MarsGraphConfig
+from mmkg.training.reasoning.mars.graph import MarsGraphConfig
 from mmkg.training.recipes import change_recipe
 from mmkg.training.settings import LoopSettings
 

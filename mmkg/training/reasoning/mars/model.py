@@ -12,8 +12,8 @@ from mmkg.reasoners.ranking import RankingHead
 from mmkg.shards import digest
 from mmkg.subgraphs.assemble import EXTRA_RELATIONS
 from mmkg.training.hardware import choose_device, using_threads
-from mmkg.training.reasoning.mars_data import MarsData
-from mmkg.training.reasoning.mars_graph import (
+from mmkg.training.reasoning.mars.data import MarsData
+from mmkg.training.reasoning.mars.graph import (
     NUM_FEATURES,
     MarsGraph,
     count_answers,
@@ -23,9 +23,9 @@ from mmkg.training.reasoning.mars_graph import (
     relation_names,
     swapped,
 )
-from mmkg.training.reasoning.mars_known import CandidateKnowledge
-from mmkg.training.reasoning.mars_learner import NUM_NAMED, AnalogyModel, MarsLearner, markg_questions
-from mmkg.training.reasoning.mars_recipe import MarsRecipe
+from mmkg.training.reasoning.mars.known import CandidateKnowledge
+from mmkg.training.reasoning.mars.learner import NUM_NAMED, AnalogyModel, MarsLearner, markg_questions
+from mmkg.training.reasoning.mars.recipe import MarsRecipe
 
 
 @contextmanager

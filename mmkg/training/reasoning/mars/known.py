@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmkg.tasks.mars import MarKG
-from mmkg.training.reasoning.mars_graph import Question
-from mmkg.training.reasoning.mars_words import SharedWords
+from mmkg.training.reasoning.mars.graph import Question
+from mmkg.training.reasoning.mars.words import SharedWords
 
 Int64Array = npt.NDArray[np.int64]
 

@@ -1,0 +1,1 @@
+"""MR-MKG on MARS: graph and subgraphs of analogies, what is known of candidates, the learner, recipes and runs."""
