@@ -231,7 +231,7 @@ def test_a_server_whose_disk_is_full_says_so_and_is_not_tried_again(server: Neo4
     mount = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(data)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small file system")
-    full = Neo4jServer(tmp_path, settings=["db.tx_log.preallocate=false", "db.tx_log.rotation.size=2m"])
+    full = Neo4jServer(tmp_path, settings=["db.tx_log.rotation.size=2m"])
     config = StoreConfig(uri=full.uri)
     try:
         full.start()
