@@ -184,6 +184,18 @@ def test_the_command_does_not_grow_with_the_number_of_types(tmp_path: Path) -> N
     assert commands[0][-1] == "neo4j"
 
 
+def test_rows_of_edges_come_type_by_type_in_their_order_every_time(tmp_path: Path) -> None:
+    edges = {
+        f"type{i}": [{"from": "a", "to": "a", "relation_id": f"r{i}{j}", "sources": []} for j in range(3)]
+        for i in (3, 1, 0, 2)
+    }
+    content = make(tmp_path / "content", [BASE], edges)
+    expected = [(name, edge["relation_id"]) for name, rows in edges.items() for edge in rows]
+    for time in range(25):
+        rows = rows_of(write_import_files(content, "g", "v", tmp_path / f"{time}"), "relationships")
+        assert [(row[":TYPE"], row["relation_id:string"]) for row in rows] == expected
+
+
 def test_multiline_fields_and_a_larger_buffer_are_asked_for_only_where_needed(
     files: ImportFiles, tmp_path: Path
 ) -> None:

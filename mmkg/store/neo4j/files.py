@@ -325,15 +325,12 @@ def _write_edges(connection: duckdb.DuckDBPyConnection, content: Content, folder
     if not content.edges:
         (folder / "relationships.csv").write_bytes(b"")
         return
-    types = pa.table({"file": [str(path) for path in content.edges.values()], "type": list(content.edges)})
-    connection.register("types", types)  # inserting them row by row takes longer than a small graph
     files = ", ".join(f"'{_quoted(path)}'" for path in content.edges.values())
-    # Rows keep their order while edges pass by the table of types; of few edges the engine would do it the other way.
-    connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-    connection.execute(
-        f"COPY (SELECT c0, c1, type, c2, array_to_string(c3, chr({ord(delimiter)})) "  # noqa: S608
-        f"FROM read_parquet([{files}], filename = true) AS edges({column_aliases(EDGES)}, filename) "
-        f"JOIN types ON filename = file) TO '{_target(folder / 'relationships.csv')}' {_CSV}"
+    connection.execute(  # a join with a table of types would give the files in any order
+        f"COPY (SELECT c0, c1, $types[(file_index + 1)::BIGINT], c2, array_to_string(c3, chr({ord(delimiter)})) "  # noqa: S608
+        f"FROM read_parquet([{files}]) AS edges({column_aliases(EDGES)})) "
+        f"TO '{_target(folder / 'relationships.csv')}' {_CSV}",
+        {"types": list(content.edges)},
     )
 
 
