@@ -28,7 +28,7 @@ from mmkg.training.reasoning.mars.graph import facts_of, relation_names
 from mmkg.training.reasoning.mars.recipe import open_mars_recipe
 from mmkg.training.reasoning.mars.run import MODEL_ROW, compare_mars_runs, read_mars_ranks, train_mars
 from mmkg.training.recipes import open_recipe
-from mmkg.training.run_folder import METRICS_FILE, read_json
+from mmkg.training.run_folder import METRICS_FILE, is_begun, read_json
 
 ROWS = ("", "_no_pretraining", "_gat", "_gnn", "_no_encoder", "_pairs_only", "_strict", "_no_graph")
 GROUPS = ("all", UNSEEN, OTHER)
@@ -55,7 +55,7 @@ def main() -> None:
                 arguments.data,
                 folder,
                 cache_folder=arguments.work / "vectors",
-                resume=(folder / "config.json").exists(),
+                resume=is_begun(folder),
             )
             figures = metrics["rows"][MODEL_ROW]["groups"]
             shown = ", ".join(f"{group} {figures[group]['hits_at_1']['value']:.3f}" for group in GROUPS)

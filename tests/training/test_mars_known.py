@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmkg.errors import ConfigError
 from mmkg.tasks.mars import MarKG
 from mmkg.training.reasoning.mars.graph import Question
 from mmkg.training.reasoning.mars.known import LIKENESS_GAIN, CandidateKnowledge
@@ -142,3 +143,16 @@ def test_what_a_question_says_itself_is_not_known_where_it_is_learnt(place):
     learnt = known().of([question], hide=True)[0]
     assert np.allclose(learnt.numpy(), expected, atol=1e-4)
     assert not torch.allclose(learnt, known().of([question], hide=False)[0], atol=1e-4)
+
+
+def test_without_any_candidate_there_is_nothing_to_rank():
+    with pytest.raises(ConfigError, match="at least one candidate, found none"):
+        CandidateKnowledge(
+            MARKG,
+            (vectors(0),),
+            CANDIDATES[:0],
+            answer_counts=Counter(),
+            facts=[],
+            sample=QUESTIONS,
+            device=torch.device("cpu"),
+        )

@@ -213,17 +213,17 @@ class MarsGraph:
         return Adjacency.from_triples(*self.triples.T, num_entities=len(self.markg.entity_ids))
 
     @cached_property
-    def _retrievals(self) -> list[tuple[Ints, RetrievalCache]]:
+    def _retrievals(self) -> list[tuple[range, RetrievalCache]]:
         """Rows of MarKG's triples and of train's, and what finds some of them: each of the two has its own budget."""
-        group_T = self.group_R[self.triples[:, 1]]
+        first, count = int((self.group_R[self.triples[:, 1]] == 0).sum()), len(self.triples)  # MarKG's come first
+        parts = ((range(first), self.config.markg_retrieval), (range(first, count), self.config.retrieval))
         found = []
-        for group, config in enumerate((self.config.markg_retrieval, self.config.retrieval)):
-            row_P = np.flatnonzero(group_T == group)
-            if len(row_P):
-                part = self.triples[row_P]
+        for rows, config in parts:
+            if rows:
+                part = self.triples[rows.start : rows.stop]
                 adjacency = Adjacency.from_triples(*part.T, num_entities=len(self.markg.entity_ids))
                 index = ComposedIndex(part, self.entity_ND, self.relation_RD)
-                found.append((row_P, RetrievalCache(None, index, adjacency, config)))
+                found.append((rows, RetrievalCache(None, index, adjacency, config)))
         return found
 
     @cached_property
@@ -276,13 +276,15 @@ class MarsGraph:
             around = [row for row in self._incident(item.question) if row not in own]
             return dict.fromkeys(around[: self.config.retrieval.num_triples], -np.inf)
         score_of: dict[int, float] = {}
-        for row_P, retrieval in self._retrievals:
-            own_P = [np.flatnonzero(row_P == row).tolist() for row in own]  # a row of the other part is none of this
+        for rows, retrieval in self._retrievals:
+            own_P = [
+                [row - rows.start] if row in rows else [] for row in own
+            ]  # rows of the other part are none of this
             found = retrieval.retrieve(query_D, (item.question,), own_P[0] if own_P else ())
             ends = {item.head, item.tail} & set(found.seeds.tolist())
             if len(own) > 1 and own_P[1] and (ends or own_P[1][0] in found.rows):  # else the example has no part in it
                 found = retrieval.retrieve(query_D, (item.question,), [*own_P[0], *own_P[1]])
-            score_of |= dict(zip(row_P[found.rows].tolist(), found.scores.tolist(), strict=True))
+            score_of |= dict(zip((found.rows + rows.start).tolist(), found.scores.tolist(), strict=True))
         return score_of
 
     def _incident(self, entity: int) -> list[int]:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmkg.errors import ConfigError
 from mmkg.tasks.mars import MarKG
 from mmkg.training.reasoning.mars.graph import Question
 from mmkg.training.reasoning.mars.words import SharedWords
@@ -60,7 +61,12 @@ class CandidateKnowledge:
             facts: pairs of train and their relation, numbered as in the questions.
             sample: questions that are learnt from, of which means and deviations are taken.
             device: where the numbers are computed.
+
+        Raises:
+            ConfigError: there is no candidate.
         """
+        if not len(candidate_C):
+            raise ConfigError("a ranking needs at least one candidate, found none")
         self._vectors = [functional.normalize(torch.from_numpy(rows), dim=1).to(device) for rows in vectors]
         self._candidate_C = torch.from_numpy(candidate_C).to(device)
         self._words = SharedWords(markg, candidate_C)
@@ -74,6 +80,8 @@ class CandidateKnowledge:
         asked = sorted({first for first, _ in self._relations})
         self._row = {entity: row for row, entity in enumerate(asked)}
         self._asked_A = torch.tensor(asked, dtype=torch.long, device=device)
+        self._candidate_vectors = [vector_ND[self._candidate_C] for vector_ND in self._vectors]
+        self._asked_vectors = [vector_ND[self._asked_A] for vector_ND in self._vectors]
         self._partner_AC = torch.zeros(len(asked), len(candidate_C), device=device)
         for first, second in self._relations:
             if second in self._column:
@@ -100,18 +108,15 @@ class CandidateKnowledge:
     def _raw(self, questions: Sequence[Question], *, hide: bool) -> Tensor:
         device = self._candidate_C.device
         named_B3 = torch.tensor([[q.question, q.head, q.tail] for q in questions], device=device)
-        columns = [self._similar(vector_ND, named_B3) for vector_ND in self._vectors]
+        columns = [
+            _similar(vector_ND[named_B3], vector_CD)
+            for vector_ND, vector_CD in zip(self._vectors, self._candidate_vectors, strict=True)
+        ]
         columns.append((self._candidate_C[None, :, None] == named_B3[:, None, :]).float())
         columns.append(torch.from_numpy(self._words.of([q.question for q in questions])).to(device))
         columns.append(self._answered(questions, hide=hide))
         columns.append(self._answered_similar(questions, named_B3[:, 0], hide=hide)[:, :, None])
         return torch.cat(columns, dim=2)
-
-    def _similar(self, vector_ND: Tensor, named_B3: Tensor) -> Tensor:
-        question_BD, head_BD, tail_BD = vector_ND[named_B3].unbind(dim=1)
-        beside_BD = functional.normalize(tail_BD - head_BD + question_BD, dim=1)
-        compared_B4D = torch.stack([question_BD, head_BD, tail_BD, beside_BD], dim=1)
-        return (compared_B4D @ vector_ND[self._candidate_C].t()).transpose(1, 2)
 
     def _answered(self, questions: Sequence[Question], *, hide: bool) -> Tensor:
         count_BC = self._count_C.repeat(len(questions), 1)
@@ -122,7 +127,10 @@ class CandidateKnowledge:
         return torch.stack([count_BC.log1p(), (count_BC == 0).float()], dim=2)
 
     def _answered_similar(self, questions: Sequence[Question], question_B: Tensor, *, hide: bool) -> Tensor:
-        cosines = [vector_ND[question_B] @ vector_ND[self._asked_A].t() for vector_ND in self._vectors]
+        cosines = [
+            vector_ND[question_B] @ vector_AD.t()
+            for vector_ND, vector_AD in zip(self._vectors, self._asked_vectors, strict=True)
+        ]
         like_BA = torch.exp(LIKENESS_GAIN * (torch.stack(cosines).mean(dim=0) - 1))
         like_BA = like_BA * (question_B[:, None] != self._asked_A)
         answered_BC = like_BA @ self._partner_AC
@@ -132,3 +140,11 @@ class CandidateKnowledge:
                     if self._relations.get((first, second)) == {relation} and second in self._column:
                         answered_BC[row, self._column[second]] -= like_BA[row, self._row[first]]
         return torch.log(answered_BC.clamp(min=0) + _FLOOR)
+
+
+def _similar(named_B3D: Tensor, candidate_CD: Tensor) -> Tensor:
+    """Cosines with question, head, tail and the fourth corner of their parallelogram, (B, C, 4)."""
+    question_BD, head_BD, tail_BD = named_B3D.unbind(dim=1)
+    beside_BD = functional.normalize(tail_BD - head_BD + question_BD, dim=1)
+    compared_B4D = torch.stack([question_BD, head_BD, tail_BD, beside_BD], dim=1)
+    return (compared_B4D @ candidate_CD.t()).transpose(1, 2)

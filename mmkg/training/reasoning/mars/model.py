@@ -16,6 +16,7 @@ from mmkg.training.reasoning.mars.data import MarsData
 from mmkg.training.reasoning.mars.graph import (
     NUM_FEATURES,
     MarsGraph,
+    Question,
     count_answers,
     facts_of,
     markg_triples,
@@ -74,24 +75,13 @@ def opened_learner(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterato
             dropout=recipe.model.dropout,
         )
         model = AnalogyModel(reasoner, head, 2 * num_relations).to(device)
-        questions = learnt
-        if stage == "markg":
-            questions = markg_questions(
-                markg_triples(data.markg, recipe.graph, [*data.train, *data.dev]),
-                data.candidate_C,
-                per_fact=recipe.pretrain_per_fact,
-                random_seed=recipe.random_seed,
-            )
-            if recipe.pretrain_limit is not None and recipe.pretrain_limit < len(questions):
-                drawn = np.random.default_rng(recipe.random_seed).permutation(len(questions))[: recipe.pretrain_limit]
-                questions = [questions[number] for number in sorted(drawn.tolist())]
         yield MarsLearner(
             model,
             graph,
             data.markg,
             data.candidate_C,
             known,
-            questions=questions,
+            questions=_markg_questions(recipe, data) if stage == "markg" else learnt,
             valid=questions_of(data.dev, data.markg, data.train),
             batch_size=recipe.batch_size,
             relation_weight=recipe.relation_weight if stage == "markg" else 0.0,
@@ -99,6 +89,20 @@ def opened_learner(recipe: MarsRecipe, data: MarsData, *, stage: str) -> Iterato
             data_digest=digest_of_stage(data, stage),
             max_tokens=recipe.max_tokens,
         )
+
+
+def _markg_questions(recipe: MarsRecipe, data: MarsData) -> list[Question]:
+    """What pre-training learns: all, or as many as the recipe allows, drawn by its seed."""
+    questions = markg_questions(
+        markg_triples(data.markg, recipe.graph, [*data.train, *data.dev]),
+        data.candidate_C,
+        per_fact=recipe.pretrain_per_fact,
+        random_seed=recipe.random_seed,
+    )
+    if recipe.pretrain_limit is None or recipe.pretrain_limit >= len(questions):
+        return questions
+    drawn = np.random.default_rng(recipe.random_seed).permutation(len(questions))[: recipe.pretrain_limit]
+    return [questions[number] for number in sorted(drawn.tolist())]
 
 
 def digest_of_stage(data: MarsData, stage: str) -> str:

@@ -17,12 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmkg.errors import TrainingError
-from mmkg.evaluation.analogy import (
-    AnalogyComparison,
-    answer_columns,
-    compare_analogies,
-    rank_answers,
-)
+from mmkg.evaluation.analogy import AnalogyComparison, answer_columns, compare_analogies, rank_answers
 from mmkg.evaluation.analogy_report import failed_items, make_analogy_report
 from mmkg.evaluation.plots import plot_learning_curves
 from mmkg.reasoners.trainable import check_frozen, frozen_digests, trainable_report
@@ -33,9 +28,7 @@ from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint, traine
 from mmkg.training.distributed import Processes
 from mmkg.training.loop import TrainingLoop
 from mmkg.training.reasoning.mars.data import MarsData, read_mars_data
-from mmkg.training.reasoning.mars.graph import (
-    questions_of,
-)
+from mmkg.training.reasoning.mars.graph import questions_of
 from mmkg.training.reasoning.mars.model import digest_of_stage, opened_learner
 from mmkg.training.reasoning.mars.recipe import MarsRecipe, open_mars_recipe
 from mmkg.training.run_folder import (
@@ -53,6 +46,7 @@ from mmkg.training.run_folder import (
 from mmkg.training.runner import OpenedRun, over_seeds, run_seeds, run_to_end, say, training_summary
 
 Progress = Callable[[str], None]
+Metrics = dict[str, Any]
 PRETRAINING = "pretraining"
 RANKS = "ranks-dev.npz"
 MODEL_ROW = "MR-MKG"
@@ -67,7 +61,7 @@ def train_mars(
     cache_folder: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Train by a recipe on train, rank dev, and leave a run folder.
 
     Args:
@@ -90,10 +84,10 @@ def train_mars(
     recipe = open_mars_recipe(recipe) if isinstance(recipe, str) else recipe
     data = read_mars_data(recipe, data_folder, cache_folder or run_folder.parent / "vectors")
 
-    def train_one(one: MarsRecipe, folder: Path, resume: bool, progress: Progress | None) -> dict[str, Any]:
+    def train_one(one: MarsRecipe, folder: Path, resume: bool, progress: Progress | None) -> Metrics:
         return _train_one(one, data, data_folder, folder, resume=resume, progress=progress)
 
-    def summarise(folders: Sequence[Path]) -> dict[str, Any]:
+    def summarise(folders: Sequence[Path]) -> Metrics:
         return _over_seeds(recipe, folders)
 
     chosen = [recipe.random_seed] if seeds is None else list(seeds)
@@ -130,43 +124,32 @@ def _train_one(
     *,
     resume: bool,
     progress: Progress | None,
-) -> dict[str, Any]:
-    inputs = {"mars": str(data_folder.resolve())}
+) -> Metrics:
     before = folder / PRETRAINING
     if resume and not is_begun(folder):
         check_run_folder(folder, recipe, resume=True)  # which refuses
-    if recipe.pretrain_epochs and not (resume and (folder / METRICS_FILE).exists()):
-        stage = recipe.model_copy(
-            update={
-                "epochs": recipe.pretrain_epochs,
-                "learning_rate": recipe.pretrain_learning_rate,
-                "batch_size": recipe.pretrain_batch_size,
-            }
-        )
-        say(progress, "pre-training on MarKG")
-        run_to_end(
-            stage,
-            before,
-            _opener(stage, data, None, stage="markg", progress=progress),
-            training_summary,
-            inputs=inputs,
-            resume=resume and (before / CONFIG).exists(),
+
+    def train(one: MarsRecipe, where: Path, stage: str, finish: Callable[[TrainingLoop], Metrics]) -> Metrics:
+        initial = before / BEST if stage == "mars" and recipe.pretrain_epochs else None
+        return run_to_end(
+            one,
+            where,
+            _opener(one, data, initial, stage=stage, progress=progress),
+            finish,
+            inputs={"mars": str(data_folder.resolve())},
+            resume=resume and (where / CONFIG).exists(),
             progress=progress,
         )
-    initial = before / BEST if recipe.pretrain_epochs else None
 
-    def finish(loop: TrainingLoop) -> dict[str, Any]:
-        return _finish(recipe, data, folder, training_summary(loop))
-
-    return run_to_end(
-        recipe,
-        folder,
-        _opener(recipe, data, initial, stage="mars", progress=progress),
-        finish,
-        inputs=inputs,
-        resume=resume and (folder / CONFIG).exists(),
-        progress=progress,
-    )
+    if recipe.pretrain_epochs and not (resume and (folder / METRICS_FILE).exists()):
+        changes = {
+            "epochs": recipe.pretrain_epochs,
+            "learning_rate": recipe.pretrain_learning_rate,
+            "batch_size": recipe.pretrain_batch_size,
+        }
+        say(progress, "pre-training on MarKG")
+        train(recipe.model_copy(update=changes), before, "markg", training_summary)
+    return train(recipe, folder, "mars", lambda loop: _finish(recipe, data, folder, training_summary(loop)))
 
 
 def _opener(
@@ -192,7 +175,7 @@ def _finish(
     folder: Path,
     training: Mapping[str, Any],
     others: Mapping[str, npt.NDArray[np.float64]] | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Rank dev with the best model, and everything that stands beside it."""
     with opened_learner(recipe, data, stage="mars") as learner:
         best = read_checkpoint(folder / BEST)
@@ -261,7 +244,7 @@ _NOTES = (
 )
 
 
-def _over_seeds(recipe: MarsRecipe, folders: Sequence[Path]) -> dict[str, Any]:
+def _over_seeds(recipe: MarsRecipe, folders: Sequence[Path]) -> Metrics:
     """Mean and deviation of each group's Hits@1 and MRR, and the mean of the seeds against each look-up."""
     metrics = [read_json(folder / METRICS_FILE) for folder in folders]
     groups = metrics[0]["rows"][MODEL_ROW]["groups"]
@@ -310,7 +293,7 @@ def evaluate_mars(
     cache_folder: Path | None = None,
     *,
     against: Path | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Rank dev again with a run's model, and write its report again.
 
     Args:

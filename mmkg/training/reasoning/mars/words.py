@@ -32,18 +32,20 @@ class SharedWords:
             for word in words:
                 number.setdefault(word, len(number))
         self._name_NW, self._said_NW = (_incidence(rows, number) for rows in (names, said))
-        self._candidate_C = candidate_C
+        self._name_WC, self._said_WC = (rows_NW[candidate_C].T.tocsr() for rows_NW in (self._name_NW, self._said_NW))
         self._length_N = np.array([max(1, len(words)) for words in names], np.float32)
+        self._length_C = self._length_N[candidate_C]
 
     def of(self, entities: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return (B, C, 4): the candidate's name is in the entity's description (1 or 0), the entity's name in the
         candidate's, the share of words that the two names have in common, and log(1 + how many the descriptions have).
         """
-        length_B1, length_C = self._length_N[entities][:, None], self._length_N[self._candidate_C]
-        told = _common(self._said_NW[entities], self._name_NW[self._candidate_C]) == length_C
-        tells = _common(self._name_NW[entities], self._said_NW[self._candidate_C]) == length_B1
-        alike = _common(self._name_NW[entities], self._name_NW[self._candidate_C]) / np.maximum(length_B1, length_C)
-        said = np.log1p(_common(self._said_NW[entities], self._said_NW[self._candidate_C]))
+        name_BW, said_BW = self._name_NW[entities], self._said_NW[entities]
+        length_B1 = self._length_N[entities][:, None]
+        told = _common(said_BW, self._name_WC) == self._length_C
+        tells = _common(name_BW, self._said_WC) == length_B1
+        alike = _common(name_BW, self._name_WC) / np.maximum(length_B1, self._length_C)
+        said = np.log1p(_common(said_BW, self._said_WC))
         return np.stack([told, tells, alike, said], axis=2).astype(np.float32)
 
 
@@ -58,5 +60,5 @@ def _incidence(rows: Sequence[frozenset[str]], number: Mapping[str, int]) -> csr
     return csr_array((values, [column for row in columns for column in row], indptr), shape=(len(rows), len(number)))
 
 
-def _common(one_BW: csr_array, other_CW: csr_array) -> npt.NDArray[np.float32]:
-    return np.asarray((one_BW @ other_CW.T).toarray())
+def _common(one_BW: csr_array, other_WC: csr_array) -> npt.NDArray[np.float32]:
+    return np.asarray((one_BW @ other_WC).toarray())
