@@ -32,6 +32,7 @@ _OPENS = [
     "-Dlog4j2.disable.jmx=true",
 ]
 _START_SECONDS = 120.0
+_CLASSES = "classes.jsa"
 
 
 def missing_tools() -> str | None:
@@ -56,6 +57,21 @@ def jars() -> Path:
         except OSError:  # another process was first
             shutil.rmtree(partial)
     return _JARS
+
+
+def keep_classes(folder: Path) -> None:
+    """Let a server write down its loaded classes beside the jars, once: later ones start in half the time.
+
+    Args:
+        folder: is made; of that server.
+    """
+    kept = jars() / _CLASSES
+    if not kept.exists():
+        partial = kept.with_name(f"{_CLASSES}.{os.getpid()}.partial")
+        server = Neo4jServer(folder / "home")
+        server.start(f"-XX:ArchiveClassesAtExit={partial}")
+        server.stop()
+        partial.rename(kept)
 
 
 def free_port() -> int:
@@ -129,9 +145,11 @@ class Neo4jServer:
             raise RuntimeError(f"neo4j-admin {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
 
-    def start(self) -> None:
-        """Start the process and wait until it answers."""
-        command = ["java", f"-Xmx{self.heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *_OPENS]
+    def start(self, *options: str) -> None:
+        """Start the process and wait until it answers; `options` are Java's."""
+        command = ["java", f"-Xmx{self.heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *_OPENS, *options]
+        if (jars() / _CLASSES).exists():
+            command.append(f"-XX:SharedArchiveFile={jars() / _CLASSES}")
         command += ["-cp", f"{jars()}/*", "org.neo4j.server.CommunityEntryPoint"]
         command += [f"--home-dir={self.home}", f"--config-dir={self.home / 'conf'}"]
         with (self.home / "out.log").open("ab") as log:
