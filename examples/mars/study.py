@@ -8,7 +8,9 @@ another partner, the mean over seeds with its deviation, and the paired differen
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +36,7 @@ ROWS = ("", "_no_pretraining", "_gat", "_gnn", "_no_encoder", "_pairs_only", "_s
 GROUPS = ("all", UNSEEN, OTHER)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of MARS, with MarKG/ in it")
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help="ends of recipe names; '' is the whole model")
     parser.add_argument("--set", dest="settings", nargs="*", default=[], help="settings of every recipe, key=value")
     parser.add_argument("--complex-minutes", type=float, default=3.0, help="time for ComplEx; 0 leaves it out")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     folders = {}
     for row in arguments.rows:
         recipe = open_mars_recipe(f"mr_mkg/mars{row}", arguments.settings)
@@ -58,9 +60,14 @@ def main() -> None:
                 resume=is_begun(folder),
             )
             figures = metrics["rows"][MODEL_ROW]["groups"]
-            shown = ", ".join(f"{group} {figures[group]['hits_at_1']['value']:.3f}" for group in GROUPS)
+            shown = ", ".join(f"{group} {figures[group]['hits_at_1']['value']:.3f}" for group in groups_of(metrics))
             print(f"mars{row} seed {seed}: Hits@1 {shown}", flush=True)
     report(arguments.data, arguments.work, folders, arguments.complex_minutes)
+
+
+def groups_of(metrics: dict[str, Any]) -> list[str]:
+    """Those of `GROUPS` that have items."""
+    return [group for group in GROUPS if "hits_at_1" in metrics["rows"][MODEL_ROW]["groups"][group]]
 
 
 def complex_ranks(data: MarsData, minutes: float) -> np.ndarray:
@@ -100,6 +107,7 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]], comple
     first = next(iter(folders))
     data = read_mars_data(open_mars_recipe("mr_mkg/mars"), data_folder, work / "vectors")
     metrics = {row: [read_json(folder / METRICS_FILE) for folder in of_row] for row, of_row in folders.items()}
+    groups = groups_of(metrics[first][0])
     exchanged = "MR-MKG, examples exchanged"
     cells, kept = [], {}
     for row, of_row in metrics.items():
@@ -107,7 +115,7 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]], comple
             if key == exchanged and row != first:
                 continue
             line = [label]
-            for group in GROUPS:
+            for group in groups:
                 for name in ("hits_at_1", "mrr"):
                     values = [one["rows"][key]["groups"][group][name]["value"] for one in of_row]
                     mean = sum(values) / len(values)
@@ -117,17 +125,17 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]], comple
     for name, one in metrics[first][0]["rows"].items():
         if name not in (MODEL_ROW, exchanged):
             figures = one["groups"]
-            cells.append([name, *(f"{figures[g][n]['value']:.3f}" for g in GROUPS for n in ("hits_at_1", "mrr"))])
+            cells.append([name, *(f"{figures[g][n]['value']:.3f}" for g in groups for n in ("hits_at_1", "mrr"))])
     others = data.lookup_ranks()
     if complex_minutes:
         others["ComplEx, MarKG and pairs"] = complex_ranks(data, complex_minutes)
         figures = data.summarise(others["ComplEx, MarKG and pairs"], draws=1000).groups
-        values = [f"{figures[g].figures[n].value:.3f}" for g in GROUPS for n in ("hits_at_1", "mrr")]
+        values = [f"{figures[g].figures[n].value:.3f}" for g in groups for n in ("hits_at_1", "mrr")]
         cells.append(["ComplEx, MarKG and pairs", *values])
-    header = ["", *(f"{name}, {group}" for group in GROUPS for name in ("Hits@1", "MRR"))]
+    header = ["", *(f"{name}, {group}" for group in groups for name in ("Hits@1", "MRR"))]
     pairs = []
     for row in list(folders)[1:]:
-        for group in GROUPS:
+        for group in groups:
             mask = None if group == "all" else group
             found = compare_mars_runs(data, folders[first], folders[row], mask=mask).differences["hits_at_1"]
             kept[f"mars{first} − mars{row}, {group}"] = found.as_json()
@@ -139,7 +147,10 @@ def report(data_folder: Path, work: Path, folders: dict[str, list[Path]], comple
     ranks = {f"mars{row}, seed 0": read_mars_ranks(of_row[0], data) for row, of_row in folders.items()}
     rows = {name: data.summarise(rank, draws=1000) for name, rank in {**others, **ranks}.items()}
     parts = [
-        html_note("Mean ± deviation over seeds; look-ups have none. Dev, 1,020 items of 228 facts."),
+        html_note(
+            f"Mean ± deviation over seeds; look-ups have none. Dev, {len(data.dev):,} items of "
+            f"{data.cluster_of_item.max() + 1:,} facts."
+        ),
         html_table(header, cells),
         "<h2>Paired, all seeds</h2>",
         html_note("Hits@1; intervals and p by cluster: all items of a fact, over all seeds, go together."),
