@@ -1,7 +1,7 @@
 # Everything below works on a machine with Python 3.11 and make: `make setup` makes .venv from constraints.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 # Compiled modules are kept, whatever the shell says: else each of the many processes of a test compiles its imports again.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -11,7 +11,7 @@ demo: setup  ## build, ask, cut, train and report on the bundled atlas, offline
 	$(BIN)/mmkg demo --folder demo
 
 test: setup  ## all tests; those marked `shared` skip where ../shared/data is missing
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal  # as many workers as cores: a thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal  # tests often wait for a server: one more than cores
 
 lint: setup  ## style, types, floors
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ def test_a_study_compares_rows_over_seeds_and_goes_on_with_one_that_was_killed_i
     scripts, tmp_path, monkeypatch, capsys
 ):
     data, work = write_mars(tmp_path / "mars"), tmp_path / "study"
-    words = [str(data), "--work", str(work), "--seeds", "2", "--rows", "_tiny", "--complex-minutes", "0.01"]
+    words = [str(data), "--work", str(work), "--seeds", "2", "--rows", "_tiny", "--complex-epochs", "1"]
     train, seeds = scripts["study"].train_mars, []
 
     def killed_at_the_second(recipe, *arguments, progress=None, **settings):
