@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, … so many")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help="ends of recipe names; '' is the whole model")
     parser.add_argument("--set", dest="settings", nargs="*", default=[], help="settings of every recipe, key=value")
-    parser.add_argument("--complex-epochs", type=int, default=200, help="of ComplEx, 10 s each; 0 leaves it out")
+    parser.add_argument("--complex-epochs", type=int, default=60, help="of ComplEx, 10 s each; 0 leaves it out")
     arguments = parser.parse_args(words)
     folders = {}
     for row in arguments.rows:
