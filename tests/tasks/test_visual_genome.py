@@ -184,7 +184,7 @@ def test_an_array_is_streamed_as_it_is_read_whole_wherever_the_buffer_ends(tmp_p
         (b'[{"a": ' + b"1" * 5_000 + b"}]", r"expected an object that can be read \(.*digits"),
         (b"[1]", "expected an object, found '1]'"),
         (b"", "expected '\\[', found the end of the file"),
-        (gzip.compress(b'[{"a": 1}]')[:-9], "cut or damaged"),
+        (gzip.compress(b'[{"a": 1}]', mtime=0)[:-9], "cut or damaged"),
     ],
 )
 def test_an_array_that_is_cut_or_none_is_an_error_that_says_where(tmp_path, content, message):
