@@ -43,7 +43,8 @@ def one_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        # The quick compiler's own 48 MB for code are too few: Java then ends with NoSuchMethodError of linkToSpecial.
+        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC")
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         temporary = tmp_path_factory.mktemp("spark")
         with keep_engine(temporary):
