@@ -14,7 +14,7 @@ made the vectors. Source: Lee et al., ACL 2024, arXiv:2406.02030, section 3; dec
 Shape suffixes: B items, L tokens, P patches, M nodes of a graph, N nodes of all graphs, d width of a word embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,9 +27,10 @@ from mmkg.reasoners.adapters import Adapter
 from mmkg.reasoners.alignment import Negatives, draw_pictures, triplet_alignment
 from mmkg.reasoners.knowledge import EncoderName, KnowledgeEncoder
 from mmkg.reasoners.llm import FrozenLlm
-from mmkg.reasoners.slots import Prompt, fill_slots, parse_template
-from mmkg.subgraphs.assemble import NodeKind
-from mmkg.subgraphs.batch_multimodal import MultimodalBatch
+from mmkg.reasoners.prompts import PromptMaker, pad_patches, pad_targets, rows_of_items
+from mmkg.reasoners.slots import Prompt
+from mmkg.subgraphs.assemble import Floats, MultimodalSubgraph, NodeKind
+from mmkg.subgraphs.batch_multimodal import MultimodalBatch, batch_multimodal
 
 SLOTS = ("knowledge", "image", "text")
 
@@ -99,11 +100,13 @@ class Read:
         prompt: rows for the LLM.
         node_NW: states of the nodes; None without graph.
         row_Nd: the same adapted, H_K; None without graph.
+        graph: what was read; None without graph.
     """
 
     prompt: Prompt
     node_NW: Tensor | None
     row_Nd: Tensor | None
+    graph: MultimodalBatch | None
 
 
 class MrMkg(nn.Module):
@@ -134,9 +137,7 @@ class MrMkg(nn.Module):
         """
         super().__init__()
         self.config, self.llm = config, llm
-        self.template = parse_template(config.template, SLOTS)
-        if "text" not in self.template.slots:
-            raise ConfigError(f"the prompt '{config.template}' has no <text>, so the question would not be asked")
+        self.prompts = PromptMaker(llm, config.template, SLOTS)
         self.knowledge: KnowledgeEncoder | None = None
         self.knowledge_adapter: Adapter | None = None
         self.visual_adapter: Adapter | None = None
@@ -163,12 +164,12 @@ class MrMkg(nn.Module):
         Raises:
             ConfigError: a question without text, a graph that belongs to other questions, or none where one is read.
         """
-        text_BLd, mask_BL = self._embed(batch.tokens)
+        text_BLd, mask_BL = self.prompts.embed(batch.tokens)
         image_BPd, mask_BP = self._patches(batch, text_BLd)
         seen_BLd = self._seen(self.visual_adapter, text_BLd, image_BPd, mask_BP)
         node_NW = row_Nd = None
-        text = _rows_of(text_BLd, mask_BL)
-        seen = _rows_of(seen_BLd, mask_BL & mask_BP.any(dim=1)[:, None])
+        text = rows_of_items(text_BLd, mask_BL)
+        seen = rows_of_items(seen_BLd, mask_BL & mask_BP.any(dim=1)[:, None])
         known = [text_BLd.new_zeros(0, self.llm.width)] * len(text)
         if self.knowledge is not None and self.knowledge_adapter is not None:
             if batch.graph is None or batch.graph.num_graphs != len(batch.tokens):
@@ -184,20 +185,55 @@ class MrMkg(nn.Module):
             {"knowledge": one_known, "image": one_seen, "text": one_text}
             for one_known, one_seen, one_text in zip(known, seen, text, strict=True)
         ]
-        prompt = fill_slots(self.template, filled, self._template_rows(text_BLd), self._first(text_BLd))
-        return Read(prompt=prompt, node_NW=node_NW, row_Nd=row_Nd)
+        return Read(prompt=self.prompts.fill(filled), node_NW=node_NW, row_Nd=row_Nd, graph=batch.graph)
+
+    def read_questions(
+        self,
+        tokens: Sequence[Sequence[int]],
+        subgraphs: Sequence[MultimodalSubgraph],
+        patches: Sequence[Floats | None],
+    ) -> Read:
+        """Return what :meth:`read` makes of questions; see :class:`~mmkg.reasoners.prompts.Reasoner`."""
+        device = next(self.llm.parameters()).device
+        graph = batch_multimodal(subgraphs).to(device) if self.config.knowledge != "none" else None
+        padded = pad_patches(patches)
+        return self.read(
+            MrMkgInput(
+                tokens=tokens,
+                graph=graph,
+                patch_BPD=None if padded is None else padded[0].to(device),
+                patch_mask_BP=None if padded is None else padded[1].to(device),
+            )
+        )
+
+    def prompt_rows(self, subgraph: MultimodalSubgraph, num_patches: int) -> tuple[int, int]:
+        """Return how many rows a prompt has; see :class:`~mmkg.reasoners.prompts.Reasoner`."""
+        config = self.config
+        seen = 0 if self.visual_adapter is None else num_patches
+        has_nodes = bool((~subgraph.is_image).any()) if config.knowledge == "text" else subgraph.num_nodes > 0
+        knows = config.knowledge != "none" and has_nodes
+        by_image = config.query == "image" and seen > 0
+        times = {"text": 1, "image": int(seen > 0), "knowledge": int(knows and not by_image)}
+        slots = self.prompts.template.slots
+        by_patches = seen if knows and by_image and "knowledge" in slots else 0
+        return self.prompts.fixed_rows + by_patches, sum(times[slot] for slot in slots)
 
     def answer_loss(self, read: Read, targets: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return L_g of each item, (B,), summed over its answer's tokens, and how many tokens they are."""
-        longest = max(len(target) for target in targets)
-        padded = [[*target, *[-100] * (longest - len(target))] for target in targets]
-        target_BT = torch.tensor(padded, device=read.prompt.row_BPd.device)
+        target_BT = pad_targets(targets, read.prompt.row_BPd.device)
         out = self.llm(read.prompt.row_BPd, read.prompt.mask_BP, target_BT)
         return out.nll_B, out.count_B
 
     def states(self, read: Read) -> Tensor:
         """Return the LLM's state after each prompt, (B, s): what a ranking head reads."""
         return self.llm.states(read.prompt.row_BPd, read.prompt.mask_BP).float()
+
+    def further_losses(self, read: Read, generator: torch.Generator) -> Mapping[str, tuple[float, Tensor]]:
+        """Return L_a with its weight, where there is a graph and a weight."""
+        weight = self.config.alignment_weight
+        if not weight or read.graph is None:
+            return {}
+        return {"alignment_loss": (weight, self.alignment_loss(read, read.graph, generator))}
 
     def alignment_loss(self, read: Read, graph: MultimodalBatch, generator: torch.Generator) -> Tensor:
         """Return L_a, a mean over the graphs of the batch; 0 where no graph has two pictures of two entities.
@@ -229,35 +265,6 @@ class MrMkg(nn.Module):
         )
         return loss / graph.num_graphs
 
-    def _embed(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Word embeddings (B, L, d) of texts, padded on the right, and their mask."""
-        empty = [place for place, row in enumerate(tokens) if not row]
-        if empty or not tokens:
-            raise ConfigError(f"question {empty[0] if empty else 0} of the batch has no text; leave it out beforehand")
-        longest = max(len(row) for row in tokens)
-        device = next(self.llm.parameters()).device
-        pad = self.llm.pad_id
-        token_BL = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in tokens], device=device)
-        length_B = torch.tensor([len(row) for row in tokens], device=device)
-        mask_BL = torch.arange(longest, device=device)[None, :] < length_B[:, None]
-        return self._words(token_BL), mask_BL
-
-    def _template_rows(self, text_BLd: Tensor) -> dict[str, Tensor]:
-        """Word embeddings of the texts between slots."""
-        texts = [text for is_slot, text in self.template.parts if not is_slot]
-        device = text_BLd.device
-        return {text: self._words(torch.tensor([self.llm.tokens(text)], device=device))[0] for text in texts}
-
-    def _first(self, text_BLd: Tensor) -> Tensor | None:
-        """The word embedding of the token that the LLM expects first, (1, d), if there is one."""
-        if self.llm.bos_id is None:
-            return None
-        return self._words(torch.tensor([[self.llm.bos_id]], device=text_BLd.device))[0]
-
-    def _words(self, token_BL: Tensor) -> Tensor:
-        """Word embeddings (B, L, d) in the type of what is trained, whatever that of the LLM."""
-        return self.llm.embed(token_BL).float()
-
     def _patches(self, batch: MrMkgInput, text_BLd: Tensor) -> tuple[Tensor, Tensor]:
         """H_I (B, P, d) and its mask; P is 0 where no picture is read."""
         items = len(batch.tokens)
@@ -288,11 +295,11 @@ class MrMkg(nn.Module):
         if self.config.query == "text":
             by_image_B1 = torch.zeros_like(by_image_B1)
         read_BLd = self._seen(self.knowledge_adapter, text_BLd, row_BMd, graph.mask_GM)
-        by_text = _rows_of(read_BLd, mask_BL & there_B1 & ~by_image_B1)
+        by_text = rows_of_items(read_BLd, mask_BL & there_B1 & ~by_image_B1)
         if not bool(by_image_B1.any()):
             return by_text
         read_BPd = self._seen(self.knowledge_adapter, image_BPd, row_BMd, graph.mask_GM)
-        by_image = _rows_of(read_BPd, mask_BP & by_image_B1)
+        by_image = rows_of_items(read_BPd, mask_BP & by_image_B1)
         return [torch.cat(pair) for pair in zip(by_text, by_image, strict=True)]
 
 
@@ -303,9 +310,3 @@ def _without_pictures(graph: MultimodalBatch, keep_E: Tensor | None) -> tuple[Mu
     mask_GM = graph.mask_GM.clone()
     mask_GM[graph.mask_GM] = other_N[graph.node_GM[graph.mask_GM]]  # padding names node 0, which may not be there
     return replace(graph, mask_GM=mask_GM), stays_E if keep_E is None else stays_E & keep_E
-
-
-def _rows_of(row_BLd: Tensor, mask_BL: Tensor) -> list[Tensor]:
-    """Each item's rows that the mask shows; cut out of all at once, so that their gradients are put together once."""
-    counts: list[int] = mask_BL.sum(dim=1).tolist()
-    return list(torch.split(row_BLd[mask_BL], counts))

@@ -119,13 +119,13 @@ def test_equal_seeds_give_equal_batches_and_each_question_comes_once(made, llm):
 def test_the_length_of_a_prompt_is_known_before_it_is_made(made, settings, kind):
     learner = learner_of(made, make_tiny_llm(kind, width=16), **settings)
     rows = np.arange(12)
-    prompt = learner.model.read(learner._input([learner._train[row] for row in rows])).prompt
+    prompt = learner._read([learner._train[row] for row in rows]).prompt
     assert prompt.mask_BP.sum(dim=1).tolist() == learner.length_Q.tolist()
     lengths = learner.length_Q
     batches = learner.batches(np.random.default_rng(0))
     real, held = 0, 0
     for batch in batches:
-        mask_BP = learner.model.read(learner._input([learner._train[row] for row in batch])).prompt.mask_BP
+        mask_BP = learner._read([learner._train[row] for row in batch]).prompt.mask_BP
         real, held = real + int(mask_BP.sum()), held + mask_BP.numel()
     assert learner.padding() == pytest.approx(1 - real / held)
     assert real == lengths.sum()
@@ -204,7 +204,7 @@ def test_the_loss_is_the_mean_over_answer_tokens_with_their_end_and_the_weighed_
     assert len(targets[0]) < len(targets[1])
     total = 0.0
     for one in learner._train:  # one token after the other, by hand
-        prompt = learner.model.read(learner._input([one])).prompt
+        prompt = learner._read([one]).prompt
         for place, token in enumerate(one.target):
             row_1Pd = torch.cat([prompt.row_BPd, llm.embed(torch.tensor([one.target[:place]], dtype=torch.int64))], 1)
             logit_V = llm.model(inputs_embeds=row_1Pd).logits[0, -1]
@@ -258,7 +258,7 @@ def test_the_choice_is_the_likeliest_one_and_the_look_counts_them(made, llm, cho
         for choice in choices:
             one = replace(question, answer=choice)
             asked = [learner._ask(one)]
-            nll, count = learner.model.answer_loss(learner.model.read(learner._input(asked)), [asked[0].target])
+            nll, count = learner.model.answer_loss(learner._read(asked), [asked[0].target])
             likelihood.append(-nll.item() / (count.item() if choice_score == "per_token" else 1))
         assert answer.choice == int(np.argmax(likelihood))
         assert answer.given == choices[answer.choice]

@@ -1,30 +1,30 @@
-r"""What MR-MKG learns from questions: the answer's tokens after knowledge, picture and text, and the alignment.
+r"""What a reasoner learns from questions: the answer's tokens after what it knows and reads, and what it adds itself.
 
 .. math:: L = L_g + \lambda L_a
 
 :math:`L_g` is the mean negative log likelihood over all answer tokens of a batch, the end of the text among them;
-:math:`L_a` a mean over the batch's subgraphs. Source: Lee et al., ACL 2024, arXiv:2406.02030, section 3.5. Where a
-step is cut into micro-batches, L_g is that of the whole step, and L_a is weighed by answer tokens instead of graphs.
+:math:`L_a` whatever else the reasoner has, such as MR-MKG's alignment. Where a step is cut into micro-batches, L_g is
+that of the whole step, and L_a is weighed by answer tokens instead of graphs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from mmkg.errors import ConfigError, TrainingError
 from mmkg.evaluation.answers import GivenAnswer, is_exact_match
 from mmkg.evaluation.link_prediction import Int64Array
 from mmkg.reasoners.llm import FrozenLlm
-from mmkg.reasoners.mr_mkg import MrMkg, MrMkgInput
+from mmkg.reasoners.prompts import HasPrompt, Reasoner
 from mmkg.reasoners.trainable import check_frozen, frozen_digests
-from mmkg.subgraphs.batch_multimodal import batch_multimodal
 from mmkg.training.batches import batches_by_length, share_of_padding
 from mmkg.training.learner import Look, LossParts
-from mmkg.training.reasoning.questions import GraphQuestion, QuestionSet, pad_patches
+from mmkg.training.reasoning.questions import GraphQuestion, QuestionSet
 
 ChoiceScore = Literal["total", "per_token"]
 _TIMES = {1: "once", 2: "twice", 3: "three times"}
@@ -64,17 +64,19 @@ class _Asked:
 
 
 class QuestionLearner:
-    """Questions and an MR-MKG that answers them; a :class:`~mmkg.training.learner.Learner`."""
+    """Questions and a reasoner that answers them; a :class:`~mmkg.training.learner.Learner`."""
 
     unit = "questions"
     inputs = "questions, or the vectors of their subgraphs,"
     divisible = True
 
-    def __init__(self, model: MrMkg, questions: QuestionSet, settings: AskingSettings, *, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, questions: QuestionSet, settings: AskingSettings, *, device: torch.device
+    ) -> None:
         """Turn all questions into tokens.
 
         Args:
-            model: on ``device``.
+            model: a :class:`~mmkg.reasoners.prompts.Reasoner`, on ``device``.
             questions: what is learnt from and looked at.
             settings: how they are read.
             device: cpu or a GPU.
@@ -83,7 +85,8 @@ class QuestionLearner:
             ConfigError: a question with its answer has more positions than the language model.
         """
         self.model, self.questions, self.settings, self.device = model, questions, settings, device
-        self.llm: FrozenLlm = model.llm
+        self.reasoner: Reasoner = cast(Reasoner, model)
+        self.llm: FrozenLlm = self.reasoner.llm
         self.num_cut = 0  # questions that lost their middle
         self._train = [self._ask(question) for question in questions.train]
         self._valid = [self._ask(question) for question in questions.valid[: settings.valid_questions]]
@@ -109,16 +112,13 @@ class QuestionLearner:
     def loss(self, rows: Int64Array, random: np.random.Generator) -> LossParts:
         """Return L of some questions, with L_g and L_a apart."""
         asked = [self._train[row] for row in rows.tolist()]
-        batch = self._input(asked)
-        read = self.model.read(batch)
-        nll_B, count_B = self.model.answer_loss(read, [one.target for one in asked])
-        answer = nll_B.sum() / count_B.sum()
-        loss, numbers = answer, {"answer_loss": answer.detach()}
-        weight = self.model.config.alignment_weight
-        if weight and batch.graph is not None:
-            generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-            alignment = self.model.alignment_loss(read, batch.graph, generator)
-            loss, numbers = answer + weight * alignment, {**numbers, "alignment_loss": alignment.detach()}
+        read = self._read(asked)
+        nll_B, count_B = self.reasoner.answer_loss(read, [one.target for one in asked])
+        loss = nll_B.sum() / count_B.sum()
+        numbers = {"answer_loss": loss.detach()}
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        for name, (weight, further) in self.reasoner.further_losses(read, generator).items():
+            loss, numbers[name] = loss + weight * further, further.detach()
         if not loss.requires_grad:  # none of these has a graph or a picture that is read: there is nothing to learn
             trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             loss = loss + 0 * torch.stack([parameter.sum() for parameter in trained]).sum()
@@ -188,26 +188,14 @@ class QuestionLearner:
         return [*tokens[: self.settings.max_answer_tokens - 1], self.llm.eos_id]
 
     def _length(self, asked: _Asked) -> int:
-        """Positions of a prompt: what :meth:`MrMkg.read` makes of it, known beforehand."""
+        """Positions of a prompt, known before it is made."""
         others, times = self._rows(asked)
         return others + times * len(asked.tokens)
 
     def _rows(self, asked: _Asked) -> tuple[int, int]:
         """Positions of a prompt that are there whatever its text, and how often there are as many as its text has."""
-        config, question = self.model.config, asked.question
-        # a picture alone has patches; a model without the adapter reads none
-        seen = 0 if question.patches is None or self.model.visual_adapter is None else len(question.patches)
-        has_nodes = (
-            bool((~question.subgraph.is_image).any()) if config.knowledge == "text" else question.subgraph.num_nodes > 0
-        )
-        knows = config.knowledge != "none" and has_nodes
-        by_image = config.query == "image" and seen > 0
-        times = {"text": 1, "image": int(seen > 0), "knowledge": int(knows and not by_image)}
-        slots = self.model.template.slots
-        between = sum(len(self.llm.tokens(part)) for is_slot, part in self.model.template.parts if not is_slot)
-        first = 0 if self.llm.bos_id is None else 1
-        by_patches = seen if knows and by_image and "knowledge" in slots else 0
-        return first + between + by_patches, sum(times[slot] for slot in slots)
+        patches = asked.question.patches
+        return self.reasoner.prompt_rows(asked.question.subgraph, 0 if patches is None else len(patches))
 
     def _check_lengths(self) -> None:
         """See that every question can be read to the end of its answer, before anything is learnt."""
@@ -253,17 +241,14 @@ class QuestionLearner:
             return len(asked.target)
         return max(len(self._target(question.text, choice)) for choice in question.choices or (question.answer,))
 
-    def _input(self, asked: Sequence[_Asked]) -> MrMkgInput:
-        graph = None
-        if self.model.config.knowledge != "none":
-            graph = batch_multimodal([one.question.subgraph for one in asked]).to(self.device)
-        patches = pad_patches([one.question for one in asked])
-        return MrMkgInput(
-            tokens=[one.tokens for one in asked],
-            graph=graph,
-            patch_BPD=None if patches is None else patches[0].to(self.device),
-            patch_mask_BP=None if patches is None else patches[1].to(self.device),
+    def _read(self, asked: Sequence[_Asked]) -> HasPrompt:
+        questions = [one.question for one in asked]
+        read: HasPrompt = self.reasoner.read_questions(
+            [one.tokens for one in asked],
+            [question.subgraph for question in questions],
+            [question.patches for question in questions],
         )
+        return read
 
     def _by_length(self, asked: Sequence[_Asked]) -> Iterator[tuple[list[int], list[_Asked]]]:
         """Questions of like length, as many as are read at once, with their places."""
@@ -286,7 +271,7 @@ class QuestionLearner:
     def _choose(self, asked: Sequence[_Asked]) -> list[int]:
         chosen = [0] * len(asked)
         for places, part in self._by_length(asked):
-            prompt = self.model.read(self._input(part)).prompt
+            prompt = self._read(part).prompt
             targets = [
                 [self._target(one.question.text, choice) for choice in one.question.choices or ()] for one in part
             ]
@@ -299,7 +284,7 @@ class QuestionLearner:
     def _write(self, asked: Sequence[_Asked]) -> list[str]:
         written = [""] * len(asked)
         for places, part in self._by_length(asked):
-            prompt = self.model.read(self._input(part)).prompt
+            prompt = self._read(part).prompt
             rows = self.llm.generate(prompt.row_BPd, prompt.mask_BP, max_new_tokens=self.settings.max_answer_tokens)
             for place, row in zip(places, rows, strict=True):
                 written[place] = self.llm.text(row).strip()
@@ -308,7 +293,7 @@ class QuestionLearner:
     def _answer_loss(self, asked: Sequence[_Asked]) -> float:
         total, count = 0.0, 0
         for _, part in self._by_length(asked):
-            nll_B, count_B = self.model.answer_loss(self.model.read(self._input(part)), [one.target for one in part])
+            nll_B, count_B = self.reasoner.answer_loss(self._read(part), [one.target for one in part])
             total, count = total + float(nll_B.sum()), count + int(count_B.sum())
         return total / count
 

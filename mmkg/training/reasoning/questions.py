@@ -7,8 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmkg.errors import ConfigError, TrainingError, unknown_name
 from mmkg.shards import digest
@@ -97,20 +95,6 @@ class QuestionSet:
     def digest(self) -> str:
         """16 hex digits over texts, answers, subgraphs and vectors, of train and valid."""
         return digest([self.embedder, _array(self.relation_RD), _digest(self.train), _digest(self.valid)])
-
-
-def pad_patches(questions: Sequence[GraphQuestion]) -> tuple[Tensor, Tensor] | None:
-    """Return patches (B, P, D), zeros in padding, and their mask (B, P); None where no question has a picture."""
-    shapes = [question.patches.shape for question in questions if question.patches is not None]
-    if not shapes:
-        return None
-    patch_BPD = np.zeros((len(questions), max(shape[0] for shape in shapes), shapes[0][1]), np.float32)
-    mask_BP = np.zeros(patch_BPD.shape[:2], np.bool_)
-    for row, question in enumerate(questions):
-        if question.patches is not None:
-            patch_BPD[row, : len(question.patches)] = question.patches
-            mask_BP[row, : len(question.patches)] = True
-    return torch.from_numpy(patch_BPD), torch.from_numpy(mask_BP)
 
 
 def split_off(rows: Sequence[str], share: float, random_seed: int) -> set[str]:
