@@ -21,6 +21,7 @@ from torch import nn  # noqa: E402
 from mmkg.encoders.base import Encoder, LayersConfig  # noqa: E402
 from mmkg.encoders.gat import Gat, GatConfig  # noqa: E402
 from mmkg.encoders.gcn import Gcn, GcnConfig  # noqa: E402
+from mmkg.encoders.hop_diffusion import HopDiffusion, HopDiffusionConfig  # noqa: E402
 from mmkg.encoders.identity import Identity, IdentityConfig  # noqa: E402
 from mmkg.encoders.rgat import Rgat, RgatConfig  # noqa: E402
 
@@ -30,6 +31,8 @@ __all__ = [
     "GatConfig",
     "Gcn",
     "GcnConfig",
+    "HopDiffusion",
+    "HopDiffusionConfig",
     "Identity",
     "IdentityConfig",
     "LayersConfig",
@@ -42,6 +45,7 @@ __all__ = [
 _ENCODERS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "gat": (GatConfig, Gat),
     "gcn": (GcnConfig, Gcn),
+    "hop_diffusion": (HopDiffusionConfig, HopDiffusion),
     "none": (IdentityConfig, Identity),
     "rgat": (RgatConfig, Rgat),
 }
@@ -56,7 +60,7 @@ def open_encoder(name: str, config: object) -> Any:
     """Return a new encoder, a ``torch.nn.Module`` that is an :class:`Encoder`, with weights from torch's generator.
 
     Args:
-        name: "rgat", "gat", "gcn" or "none".
+        name: "rgat", "gat", "gcn", "hop_diffusion" or "none".
         config: the encoder's config object, or a mapping with its settings.
 
     Raises:

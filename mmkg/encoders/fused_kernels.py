@@ -239,25 +239,57 @@ def segment_sums(
 
 
 @_compiled
+def edge_dots(
+    bounds: Any,
+    indptr: Any,
+    src: Any,
+    query: Any,  # (N, H, D)
+    key: Any,  # (N, H, D)
+    dot: Any,  # out (E, H)
+) -> None:
+    """Fill ``dot`` with the product of each edge's node and its source, head by head."""
+    width = query.shape[2]
+    for thread in prange(bounds.shape[0] - 1):
+        for node in range(bounds[thread], bounds[thread + 1]):
+            for place in range(indptr[node], indptr[node + 1]):
+                j = src[place]
+                for h in range(query.shape[1]):
+                    q = query[node, h]
+                    x = key[j, h]
+                    total = query.dtype.type(0)
+                    for k in range(width):
+                        total += q[k] * x[k]
+                    dot[place, h] = total
+
+
+@_compiled
 def gather(
     bounds: Any,
     indptr: Any,
     src: Any,
     weight: Any,  # (E, H)
     value: Any,  # (N, H, D)
-    out: Any,  # out (N, H, D), zeros
+    out: Any,  # out (N, H, D), what the sums are added to
 ) -> None:
-    """Fill ``out`` with each node's sum of ``weight * value`` over the sources of its edges."""
-    num_heads = value.shape[1]
+    """Add to ``out`` each node's sum of ``weight * value`` over the sources of its edges, in their order."""
     width = value.shape[2]
     for thread in prange(bounds.shape[0] - 1):
         for node in range(bounds[thread], bounds[thread + 1]):
-            for place in range(indptr[node], indptr[node + 1]):
-                j = src[place]
-                for h in range(num_heads):
+            first = indptr[node]
+            last = indptr[node + 1]
+            fours = (last - first) // 4
+            for h in range(value.shape[1]):
+                row = out[node, h]
+                for four in range(fours):  # four rows from afar at a time, and one pass over the near one
+                    at = first + 4 * four
+                    w0, w1, w2, w3 = weight[at, h], weight[at + 1, h], weight[at + 2, h], weight[at + 3, h]
+                    x0, x1 = value[src[at], h], value[src[at + 1], h]
+                    x2, x3 = value[src[at + 2], h], value[src[at + 3], h]
+                    for k in range(width):
+                        row[k] += w0 * x0[k] + w1 * x1[k] + w2 * x2[k] + w3 * x3[k]
+                for place in range(first + 4 * fours, last):
                     w = weight[place, h]
-                    row = out[node, h]
-                    x = value[j, h]
+                    x = value[src[place], h]
                     for k in range(width):
                         row[k] += w * x[k]
 

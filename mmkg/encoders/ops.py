@@ -109,8 +109,35 @@ def edge_softmax(
     return share_EH
 
 
-def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, *, backend: Backend = "auto") -> Tensor:
+def edge_dots(graph: MessageGraph, query_NHD: Tensor, key_NHD: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """Return for each edge the product of its dst's query and its src's key, head by head, (E, H), with gradient.
+
+    Raises:
+        ConfigError: shapes that do not belong together, an unknown backend, or one that cannot run here.
+        NotInstalled: ``backend="dgl"`` without dgl.
+    """
+    _check_shape("query_NHD", query_NHD, (graph.num_nodes, *query_NHD.shape[1:]))
+    _check_shape("key_NHD", key_NHD, tuple(query_NHD.shape))
+    dot_EH: Tensor = _module_of(backend, query_NHD).edge_dots(graph, query_NHD, key_NHD)
+    return dot_EH
+
+
+def weighted_sum(
+    graph: MessageGraph,
+    weight_EH: Tensor,
+    value_NHD: Tensor,
+    *,
+    start_NHD: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
     """Return for each node the sum of ``weight * value`` of the source over its incoming edges, (N, H, D).
+
+    Args:
+        graph: N nodes, E edges.
+        weight_EH: of each edge and head.
+        value_NHD: what a node sends.
+        start_NHD: what the sums are added to; None is 0.
+        backend: "auto", "fused", "torch" or "dgl".
 
     Raises:
         ConfigError: shapes that do not belong together, an unknown backend, or one that cannot run here.
@@ -118,7 +145,8 @@ def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, *, b
     """
     _check_shape("value_NHD", value_NHD, (graph.num_nodes, *value_NHD.shape[1:]))
     _check_shape("weight_EH", weight_EH, (graph.num_edges, value_NHD.shape[1]))
-    out_NHD: Tensor = _module_of(backend, value_NHD).weighted_sum(graph, weight_EH, value_NHD)
+    _check_shape("start_NHD", start_NHD, tuple(value_NHD.shape))
+    out_NHD: Tensor = _module_of(backend, value_NHD).weighted_sum(graph, weight_EH, value_NHD, start_NHD)
     return out_NHD
 
 

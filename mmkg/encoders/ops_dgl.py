@@ -54,7 +54,15 @@ def edge_softmax(graph: MessageGraph, logit_EH: Tensor, keep_E: Tensor | None) -
     return share_EH1[:, :, 0] if keep_E is None else share_EH1[:, :, 0] * keep_E[:, None]
 
 
-def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor) -> Tensor:
-    """Return (N, H, D): over each node's incoming edges, the sum of ``weight * value`` of the source."""
+def weighted_sum(
+    graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None
+) -> Tensor:
+    """Return (N, H, D): start plus, over each node's incoming edges, the sum of ``weight * value`` of the source."""
     out_NHD: Tensor = import_dgl().ops.u_mul_e_sum(graph.dgl(), value_NHD, weight_EH[:, :, None])
-    return out_NHD
+    return out_NHD if start_NHD is None else start_NHD + out_NHD
+
+
+def edge_dots(graph: MessageGraph, query_NHD: Tensor, key_NHD: Tensor) -> Tensor:
+    """Return (E, H): for each edge the product of its dst's query and its src's key."""
+    dot_EH1: Tensor = import_dgl().ops.u_dot_v(graph.dgl(), key_NHD, query_NHD)
+    return dot_EH1[:, :, 0]

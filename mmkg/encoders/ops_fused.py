@@ -6,6 +6,7 @@ float64. Beside inputs and outputs it holds one or two numbers per edge and head
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numba
@@ -20,6 +21,8 @@ from mmkg.subgraphs.batch import Csr, MessageGraph
 Array: TypeAlias = np.ndarray[Any, Any]
 
 DTYPES = (torch.float32, torch.float64)
+
+_WORTH_A_THREAD = 4_096  # nodes and edges
 
 _MODES = {"source": kernels.SOURCE, "sum": kernels.SUM, "product": kernels.PRODUCT}
 
@@ -56,10 +59,18 @@ def attention(graph: MessageGraph, terms: AttentionTerms) -> Tensor:
     return torch.from_numpy(attention_EH)
 
 
-def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor) -> Tensor:
-    """Return (N, H, D): over each node's incoming edges, the sum of ``weight * value`` of the source."""
-    out_NHD: Tensor = _WeightedSum.apply(weight_EH, value_NHD, graph)
+def weighted_sum(
+    graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None
+) -> Tensor:
+    """Return (N, H, D): start plus, over each node's incoming edges, the sum of ``weight * value`` of the source."""
+    out_NHD: Tensor = _WeightedSum.apply(weight_EH, value_NHD, start_NHD, graph)
     return out_NHD
+
+
+def edge_dots(graph: MessageGraph, query_NHD: Tensor, key_NHD: Tensor) -> Tensor:
+    """Return (E, H): for each edge the product of its dst's query and its src's key."""
+    dot_EH: Tensor = _EdgeDots.apply(query_NHD, key_NHD, graph)
+    return dot_EH
 
 
 class _Attend(torch.autograd.Function):
@@ -116,10 +127,12 @@ class _Attend(torch.autograd.Function):
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight_EH: Tensor, value_NHD: Tensor, graph: MessageGraph) -> Tensor:
-        csr = graph.csr()
-        out_NHD = np.zeros(value_NHD.shape, dtype=_numpy(value_NHD).dtype)
-        _run(kernels.gather, csr, csr.indptr, csr.other, _numpy(weight_EH)[csr.edge], _numpy(value_NHD), out_NHD)
+    def forward(
+        ctx: Any, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None, graph: MessageGraph
+    ) -> Tensor:
+        csr, value = graph.csr(), _numpy(value_NHD)
+        out_NHD = np.zeros_like(value) if start_NHD is None else _numpy(start_NHD).copy()
+        _run(kernels.gather, csr, csr.indptr, csr.other, _numpy(weight_EH)[csr.edge], value, out_NHD)
         ctx.save_for_backward(weight_EH, value_NHD)
         ctx.graph = graph
         return torch.from_numpy(out_NHD)
@@ -137,7 +150,32 @@ class _WeightedSum(torch.autograd.Function):
         )  # fmt: skip
         grad_weight_EH = np.empty_like(grad_weight)
         grad_weight_EH[csr.edge] = grad_weight
-        return torch.from_numpy(grad_weight_EH), torch.from_numpy(grad_value_NHD), None
+        grad_start_NHD = grad_NHD if ctx.needs_input_grad[2] else None
+        return torch.from_numpy(grad_weight_EH), torch.from_numpy(grad_value_NHD), grad_start_NHD, None
+
+
+class _EdgeDots(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query_NHD: Tensor, key_NHD: Tensor, graph: MessageGraph) -> Tensor:
+        csr, query = graph.csr(), _numpy(query_NHD)
+        dot = np.empty((graph.num_edges, query.shape[1]), dtype=query.dtype)
+        _run(kernels.edge_dots, csr, csr.indptr, csr.other, query, _numpy(key_NHD), dot)
+        ctx.save_for_backward(query_NHD, key_NHD)
+        ctx.graph = graph
+        dot_EH = np.empty_like(dot)
+        dot_EH[csr.edge] = dot
+        return torch.from_numpy(dot_EH)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_EH: Tensor) -> tuple[Tensor | None, ...]:
+        query_NHD, key_NHD = ctx.saved_tensors
+        grads = []
+        for csr, other_NHD in ((ctx.graph.csr(), key_NHD), (ctx.graph.csr_by_src(), query_NHD)):
+            grad = np.zeros(other_NHD.shape, dtype=_numpy(other_NHD).dtype)
+            _run(kernels.gather, csr, csr.indptr, csr.other, _numpy(grad_EH)[csr.edge], _numpy(other_NHD), grad)
+            grads.append(torch.from_numpy(grad))
+        return grads[0], grads[1], None
 
 
 class _Inputs:
@@ -179,17 +217,29 @@ class _Inputs:
 
 
 def _run(kernel: Callable[..., None], csr: Csr, *arguments: Any) -> None:
-    """Call a kernel on as many threads as torch uses, each with a stretch of nodes of about equally many edges."""
-    threads = _num_threads()
+    """Call a kernel on as many threads as torch uses, each with a stretch of nodes of about equally many edges.
+
+    What is over in no time is done by one thread: on a busy machine, to wait for a second one costs milliseconds.
+    """
     work = csr.indptr + np.arange(len(csr.indptr))  # a node without edges is work as well
+    threads = min(_num_threads(), 1 + int(work[-1]) // _WORTH_A_THREAD)
     bounds = np.searchsorted(work, np.linspace(0, work[-1], threads + 1))
     with _one_at_a_time:
+        _start_threads()
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
             kernel(bounds, *arguments)
         finally:
             numba.set_num_threads(before)
+
+
+@cache
+def _start_threads() -> None:
+    """Start numba's threads; as it does so, it tells OpenMP how many they are, and so torch, which did not ask."""
+    before = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(before)
 
 
 def _num_threads() -> int:

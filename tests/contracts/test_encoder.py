@@ -21,6 +21,9 @@ CASES = [  # name of the encoder, settings
     ("gat", {"num_heads": 4, "residual": False}),
     ("gcn", {"num_layers": 2}),
     ("gcn", {"num_layers": 1, "residual": False, "normalisation": "layer"}),
+    ("hop_diffusion", {"num_heads": 2}),
+    ("hop_diffusion", {"num_heads": 4, "heads": "each", "num_terms": None, "alpha": 0.3, "self_loops": False}),
+    ("hop_diffusion", {"num_heads": 2, "mask": "renormalise", "residual": False, "isolated": "zero", "num_terms": 3}),
     ("none", {}),
 ]
 
@@ -132,7 +135,7 @@ def test_renaming_nodes_renames_states_and_the_order_of_edges_means_nothing(name
 
 
 def test_hiding_edges_is_removing_them(encoder):
-    keep_E = torch.tensor([True, False, True, True, False])
+    keep_E = torch.tensor([False, False, True, True, False])  # all between a and b
     edges = torch.stack([GRAPH.src_E, GRAPH.relation_E, GRAPH.dst_E], 1)[keep_E].tolist()
     removed = message_graph(edges, num_nodes=GRAPH.num_nodes, num_relations=4)
     node_ND, relation_RD = vectors_of(GRAPH)
