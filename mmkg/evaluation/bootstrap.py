@@ -4,6 +4,7 @@ Items that are not independent go together, as a cluster: drawing them apart wou
 a number moves with the seed of training, only several runs say.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,22 +76,53 @@ def drawn_cluster_means(value_NM: FloatArray, cluster_N: Int64Array, *, draws: i
     Raises:
         ConfigError: there is no item, or not one cluster for each.
     """
+    sum_KM, size_K = _cluster_sums(value_NM, cluster_N)
+    weights = _drawn_weights(len(size_K), draws=draws, random_seed=random_seed)
+    return np.concatenate([(weight_BK @ sum_KM) / (weight_BK @ size_K)[:, None] for weight_BK in weights])
+
+
+def drawn_sums(value_NM: FloatArray, cluster_N: Int64Array, *, draws: int, random_seed: int) -> FloatArray:
+    """Return (draws, M): sums over the items of clusters that are drawn with replacement.
+
+    For a score that is no mean of items but a function of their sums, such as corpus BLEU. Clusters are drawn as in
+    :func:`drawn_cluster_means`: one seed draws the same ones. A column of ones counts the items of a draw.
+
+    Args:
+        value_NM: M numbers of each of N items.
+        cluster_N: the cluster of each item, any integers.
+        draws: how many sums to draw.
+        random_seed: of the draws.
+
+    Raises:
+        ConfigError: there is no item, or not one cluster for each.
+    """
+    sum_KM, size_K = _cluster_sums(value_NM, cluster_N)
+    weights = _drawn_weights(len(size_K), draws=draws, random_seed=random_seed)
+    return np.concatenate([weight_BK @ sum_KM for weight_BK in weights])
+
+
+def _cluster_sums(value_NM: FloatArray, cluster_N: Int64Array) -> tuple[FloatArray, Int64Array]:
+    """(K, M) and (K,): the sum of each cluster, and its number of items."""
     if not len(value_NM):
         raise ConfigError("no item was measured, so there is nothing to draw from")
     if cluster_N.shape != (len(value_NM),):
         raise ConfigError(f"expected a cluster for each of {len(value_NM)} items, found shape {cluster_N.shape}")
     _, place_N, size_K = np.unique(cluster_N, return_inverse=True, return_counts=True)
-    num_clusters = len(size_K)
-    sum_KM = np.zeros((num_clusters, value_NM.shape[1]))
+    sum_KM = np.zeros((len(size_K), value_NM.shape[1]))
     np.add.at(sum_KM, place_N, value_NM)
+    return sum_KM, size_K
+
+
+def _drawn_weights(num_clusters: int, *, draws: int, random_seed: int) -> Iterator[Int64Array]:
+    """Blocks of (B, K): how often each cluster is in a draw of K clusters; one empty block where no draw is asked for.
+
+    A block is as large as memory allows, the numbers are those of one block.
+    """
     random = np.random.default_rng(random_seed)
     at_once = max(1, _WEIGHTS_AT_ONCE // num_clusters)
-    means = np.empty((draws, value_NM.shape[1]))
-    for start in range(0, draws, at_once):
-        count = min(at_once, draws - start)
-        weight_BK = random.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=count)
-        means[start : start + count] = (weight_BK @ sum_KM) / (weight_BK @ size_K)[:, None]
-    return means
+    for start in range(0, max(draws, 1), at_once):
+        size = min(at_once, draws - start)
+        yield random.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=size)
 
 
 def percentile_interval(value: float, drawn_B: FloatArray, *, level: float) -> Interval:

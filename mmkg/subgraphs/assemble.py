@@ -1,9 +1,10 @@
 r"""A multimodal subgraph: entities and their pictures as nodes, triples and "image of" as edges, in one numbering.
 
 On the way of a fact: after a subgraph was cut or triples were retrieved, before tensors. The *text subgraph* are the
-nodes that words describe (entities, attributes) and the edges between them, the *image subgraph* the pictures and the
-edges that their entities lend them, and between the two run the edges "image of". A picture is one hop further away
-than its entity. Relations are numbered as in the build; two more follow: ``image of`` (R) and ``attribute of`` (R + 1).
+nodes that words describe (entities, attributes) and the edges between them, the *image subgraph* the pictures, their
+own edges and those that their entities lend them, and between the two run the edges "image of". A picture is one hop
+further away than its entity. Relations are numbered as in the build; two more follow: ``image of`` (R) and ``attribute
+of`` (R + 1).
 
 What has no vector (an entity without text, a picture that failed) keeps its node: its row is zeros and its mask says
 so. Source: Lee et al., ACL 2024, arXiv:2406.02030, section 3.1 and appendix A.3 for the two relations.
@@ -107,8 +108,15 @@ class MultimodalSubgraph:
         """Entities and attributes, and the edges between them."""
         return self.keep_nodes(~self.is_image)
 
-    def image_subgraph(self) -> "MultimodalSubgraph":
-        """Pictures, tied as their entities are: an edge for each triple and pair of pictures of its two ends."""
+    def image_subgraph(self, *, lent: bool = True) -> "MultimodalSubgraph":
+        """Pictures, with the edges between them, and tied as their entities are.
+
+        Args:
+            lent: add an edge for each triple and pair of pictures of its two ends, behind the edges between pictures.
+        """
+        alone = self.keep_nodes(self.is_image)
+        if not lent:
+            return alone
         images = np.flatnonzero(self.is_image)
         pictures: dict[int, list[int]] = {}
         for picture, entity in self.entity_of_image.items():
@@ -122,8 +130,12 @@ class MultimodalSubgraph:
             for second in pictures.get(dst, [])
         ]
         src, relation, dst = np.array(edges, dtype=np.int64).reshape(-1, 3).T
-        alone = self.keep_nodes(self.is_image)
-        return replace(alone, src_E=src, relation_E=relation, dst_E=dst)
+        return replace(
+            alone,
+            src_E=np.concatenate([alone.src_E, src]),
+            relation_E=np.concatenate([alone.relation_E, relation]),
+            dst_E=np.concatenate([alone.dst_E, dst]),
+        )
 
     def keep_nodes(self, keep_N: Bools) -> "MultimodalSubgraph":
         """The subgraph of some nodes and of the edges between them, renumbered in order."""

@@ -8,6 +8,7 @@ from mmkg.evaluation.bootstrap import (
     cluster_interval,
     drawn_cluster_means,
     drawn_means,
+    drawn_sums,
     paired_cluster_difference,
     percentile_interval,
     two_sided_p,
@@ -34,6 +35,18 @@ def test_weights_in_blocks_give_the_same_draws(monkeypatch):
     whole = drawn_cluster_means(value, cluster, draws=25, random_seed=3)
     monkeypatch.setattr("mmkg.evaluation.bootstrap._WEIGHTS_AT_ONCE", 20)
     assert drawn_cluster_means(value, cluster, draws=25, random_seed=3) == pytest.approx(whole)
+
+
+def test_sums_are_those_of_the_draws_that_the_means_have(monkeypatch):
+    """A column of ones counts the items of a draw."""
+    value, cluster = np.random.default_rng(0).normal(size=(7, 2)), np.arange(7) // 3
+    columns = np.hstack([value, np.ones((7, 1))])
+    sums = drawn_sums(columns, cluster, draws=30, random_seed=4)
+    assert set(sums[:, 2]) <= {3, 5, 7, 9}  # three clusters with three items or one each
+    assert sums[:, :2] / sums[:, 2:] == pytest.approx(drawn_cluster_means(value, cluster, draws=30, random_seed=4))
+    monkeypatch.setattr("mmkg.evaluation.bootstrap._WEIGHTS_AT_ONCE", 10)
+    assert drawn_sums(columns, cluster, draws=30, random_seed=4) == pytest.approx(sums)
+    assert drawn_sums(columns, cluster, draws=0, random_seed=4).shape == (0, 3)
 
 
 def test_clusters_of_one_item_have_the_interval_of_drawn_items():

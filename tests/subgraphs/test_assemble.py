@@ -1,5 +1,7 @@
 """Multimodal subgraphs: what is a node, which edges are there, how far it all is; and batches of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,22 @@ def test_text_and_image_subgraphs_part_the_nodes_and_pictures_are_tied_as_their_
         max_images=1,
     ).image_subgraph()  # fmt: skip
     assert (two.keys, two.src_E.tolist(), two.relation_E.tolist(), two.dst_E.tolist()) == (("a", "b"), [0], [0], [1])
+
+
+def test_edges_between_two_pictures_stay_in_the_image_subgraph_before_the_lent_ones():
+    france = of_france()  # a and b are nodes 3 and 4; below b also shows Paris first, by an edge of its own
+    tied = dataclasses.replace(
+        france,
+        src_E=np.array([0, 3, 4, 4]),
+        relation_E=np.array([0, 2, 2, 1]),
+        dst_E=np.array([1, 0, 1, 3]),
+    )
+    for image, expected in (
+        (tied.image_subgraph(), [(1, 1, 0), (0, 0, 1)]),
+        (tied.image_subgraph(lent=False), [(1, 1, 0)]),
+    ):
+        edges = zip(image.src_E.tolist(), image.relation_E.tolist(), image.dst_E.tolist(), strict=True)
+        assert (image.keys, list(edges)) == (("a", "b"), expected)
 
 
 def test_a_batch_keeps_graphs_apart_pads_their_nodes_and_holds_pictures_that_can_be_aligned():
