@@ -63,9 +63,13 @@ Evaluated = tuple[dict[str, Any], Path]  # metrics, and where the report is
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of recipe: which options it needs and may have, and what trains it; how its runs are evaluated."""
+    """A kind of recipe: which options it needs and may have, and what trains it; how its runs are evaluated.
+
+    Where one of several options is needed, `one_of` names them.
+    """
 
     needs: tuple[str, ...]
+    one_of: tuple[str, ...] = ()
     may_have: tuple[str, ...] = ()
     several_seeds: bool = False
     train: Callable[[Learning], dict[str, Any]]
@@ -85,9 +89,13 @@ def train_by_recipe(asked: Learning) -> dict[str, Any]:
     kind = next(kind for prefix, kind in KINDS.items() if asked.recipe.startswith(prefix))
     given = {name: getattr(asked, name) for name in ("build", "data", "pictures")}
     missing = [f"--{name}" for name in kind.needs if given[name] is None]
+    if kind.one_of and all(given[name] is None for name in kind.one_of):
+        missing.append(" or ".join(f"--{name}" for name in kind.one_of))
     wrong = [f"--{name}" for name, value in given.items() if value is not None and name not in _options(kind)]
     if missing or wrong:
-        learns = " and ".join(f"--{name} {name.upper()}" for name in kind.needs) or "nothing but its own settings"
+        needs = [f"--{name} {name.upper()}" for name in kind.needs]
+        needs += [" or ".join(f"--{name} {name.upper()}" for name in kind.one_of)] if kind.one_of else []
+        learns = " and ".join(needs) or "nothing but its own settings"
         told = f"missing: {', '.join(missing)}" if missing else f"leave out {', '.join(wrong)}"
         raise ConfigError(f"{asked.recipe} learns from {learns}; {told}")
     if asked.seeds > 1 and not kind.several_seeds:
@@ -123,7 +131,9 @@ def list_all_recipes() -> tuple[str, ...]:
     """The names of the recipes of every kind."""
     from mmkg.training.contrastive.recipe import list_contrastive_recipes
     from mmkg.training.language.recipe import list_language_recipes
+    from mmkg.training.reasoning.describing.recipe import list_describing_recipes
     from mmkg.training.reasoning.mars.recipe import list_mars_recipes
+    from mmkg.training.reasoning.paths import list_path_recipes
     from mmkg.training.reasoning.recipe import list_reasoning_recipes
     from mmkg.training.recipes import list_recipes
 
@@ -132,12 +142,14 @@ def list_all_recipes() -> tuple[str, ...]:
         *list_contrastive_recipes(),
         *list_language_recipes(),
         *list_mars_recipes(),
+        *list_describing_recipes(),
+        *list_path_recipes(),
         *list_reasoning_recipes(),
     )
 
 
 def _options(kind: Kind) -> tuple[str, ...]:
-    return (*kind.needs, *kind.may_have)
+    return (*kind.needs, *kind.one_of, *kind.may_have)
 
 
 def _folder(path: Path | None) -> Path:
@@ -248,6 +260,30 @@ def _scenes(asked: Learning) -> dict[str, Any]:
     )
 
 
+def _describing(asked: Learning) -> dict[str, Any]:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.reasoning.describing.recipe import open_describing_recipe
+    from mmkg.training.reasoning.describing.run import train_descriptions
+
+    return train_descriptions(
+        open_describing_recipe(asked.recipe, asked.changes),
+        asked.run_folder,
+        data_folder=asked.data,
+        build_folder=find_build_folder(asked.build) if asked.build else None,
+        seeds=_several(asked),
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
+def _paths(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.paths import open_path_recipe, train_paths
+
+    return train_paths(
+        open_path_recipe(asked.recipe, asked.changes), asked.run_folder, resume=asked.resume, progress=asked.progress
+    )
+
+
 def _of_split(asked: Evaluating, evaluate: Callable[[str], dict[str, Any]]) -> Evaluated:
     split = asked.split or "test"
     return evaluate(split), asked.run_folder / f"report-{split}.html"
@@ -320,6 +356,23 @@ def _evaluate_scenes(asked: Evaluating) -> Evaluated:
     )
 
 
+def _evaluate_describing(asked: Evaluating) -> Evaluated:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.reasoning.describing.run import evaluate_descriptions
+
+    build = find_build_folder(asked.build) if asked.build else None
+    return _of_split(
+        asked,
+        lambda split: evaluate_descriptions(asked.run_folder, split=split, data_folder=asked.data, build_folder=build),
+    )
+
+
+def _evaluate_paths(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.paths import evaluate_paths
+
+    return _of_split(asked, lambda split: evaluate_paths(asked.run_folder, split=split))
+
+
 KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
     "link_prediction/": Kind(
         needs=("build",),
@@ -350,4 +403,13 @@ KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
         asked_by=("data", "pictures", "split"),
         evaluate=_evaluate_scenes,
     ),
+    "graph4mm/describe": Kind(
+        needs=(),
+        one_of=("data", "build"),
+        several_seeds=True,
+        train=_describing,
+        asked_by=("data", "build", "split"),
+        evaluate=_evaluate_describing,
+    ),
+    "graph4mm/paths": Kind(needs=(), train=_paths, asked_by=("split",), evaluate=_evaluate_paths),
 }

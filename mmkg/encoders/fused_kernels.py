@@ -269,9 +269,10 @@ def gather(
     src: Any,
     weight: Any,  # (E, H)
     value: Any,  # (N, H, D)
-    out: Any,  # out (N, H, D), what the sums are added to
+    start: Any,  # (N, H, D) what the sums are added to, or (0, H, D): none
+    out: Any,  # out (N, H, D)
 ) -> None:
-    """Add to ``out`` each node's sum of ``weight * value`` over the sources of its edges, in their order."""
+    """Fill ``out`` with each node's sum of ``weight * value`` over the sources of its edges, in their order."""
     width = value.shape[2]
     for thread in prange(bounds.shape[0] - 1):
         for node in range(bounds[thread], bounds[thread + 1]):
@@ -280,6 +281,10 @@ def gather(
             fours = (last - first) // 4
             for h in range(value.shape[1]):
                 row = out[node, h]
+                if start.shape[0] > 0:
+                    row[:] = start[node, h]
+                else:
+                    row[:] = 0
                 for four in range(fours):  # four rows from afar at a time, and one pass over the near one
                     at = first + 4 * four
                     w0, w1, w2, w3 = weight[at, h], weight[at + 1, h], weight[at + 2, h], weight[at + 3, h]

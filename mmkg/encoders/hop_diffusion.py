@@ -169,13 +169,13 @@ def diffuse(
         ConfigError: α or K out of range, shapes that do not belong together, or a backend that cannot run here.
     """
     check_diffusion(alpha, num_terms)
-    faded_EH, faded_N11 = (1 - alpha) * share_EH, None
-    if isolated == "self" and (alone_N := _alone(graph, share_EH)).any():
-        faded_N11 = (1 - alpha) * alone_N[:, None, None].to(value_NHD.dtype)
+    faded_EH, faded_NH1 = (1 - alpha) * share_EH, None
+    if isolated == "self" and (alone_NH1 := _alone(graph, share_EH, backend)).any():
+        faded_NH1 = (1 - alpha) * alone_NH1.to(value_NHD.dtype)
     if num_terms is None:
-        out_NHD: Tensor = _Exact.apply(faded_EH, value_NHD, graph, faded_N11, alpha, backend)
+        out_NHD: Tensor = _Exact.apply(faded_EH, value_NHD, graph, faded_NH1, alpha, backend)
         return out_NHD
-    return _horner(graph, faded_EH, alpha * value_NHD, faded_N11, num_terms - 1, backend)
+    return _horner(graph, faded_EH, alpha * value_NHD, faded_NH1, num_terms - 1, backend)
 
 
 def row_sum(alpha: float, num_terms: int | None) -> float:
@@ -202,25 +202,25 @@ def check_diffusion(alpha: float, num_terms: int | None) -> None:
         )
 
 
-def _alone(graph: MessageGraph, share_EH: Tensor) -> Tensor:
-    """Which nodes have an empty row in A, bool (N,)."""
-    shown_E = (share_EH.detach() != 0).any(1)
-    seen_N = torch.zeros(graph.num_nodes, dtype=torch.bool, device=share_EH.device)
-    return ~seen_N.index_fill(0, graph.dst_E[shown_E], True)
+@torch.no_grad()
+def _alone(graph: MessageGraph, share_EH: Tensor, backend: Backend) -> Tensor:
+    """Which nodes have an empty row in A, bool (N, H, 1)."""
+    ones_NH1 = share_EH.new_ones((graph.num_nodes, share_EH.shape[1], 1))
+    return ops.weighted_sum(graph, share_EH, ones_NH1, backend=backend) == 0
 
 
 def _horner(
     graph: MessageGraph,
     faded_EH: Tensor,
     base_NHD: Tensor,
-    faded_N11: Tensor | None,
+    faded_NH1: Tensor | None,
     num_products: int,
     backend: Backend,
 ) -> Tensor:
     """Return the sum of the powers of B = (1-α) A up to that of ``num_products``, applied to the base."""
     sum_NHD = base_NHD
     for _ in range(num_products):
-        start_NHD = base_NHD if faded_N11 is None else base_NHD + faded_N11 * sum_NHD
+        start_NHD = base_NHD if faded_NH1 is None else base_NHD + faded_NH1 * sum_NHD
         sum_NHD = ops.weighted_sum(graph, faded_EH, sum_NHD, start_NHD=start_NHD, backend=backend)
     return sum_NHD
 
@@ -238,14 +238,14 @@ class _Exact(torch.autograd.Function):
         faded_EH: Tensor,
         value_NHD: Tensor,
         graph: MessageGraph,
-        faded_N11: Tensor | None,
+        faded_NH1: Tensor | None,
         alpha: float,
         backend: Backend,
     ) -> Tensor:
         num_products = _num_products(alpha, value_NHD.dtype)
-        sum_NHD = _horner(graph, faded_EH, alpha * value_NHD, faded_N11, num_products, backend)
+        sum_NHD = _horner(graph, faded_EH, alpha * value_NHD, faded_NH1, num_products, backend)
         ctx.save_for_backward(faded_EH, sum_NHD)
-        ctx.graph, ctx.faded_N11, ctx.alpha, ctx.backend = graph, faded_N11, alpha, backend
+        ctx.graph, ctx.faded_NH1, ctx.alpha, ctx.backend = graph, faded_NH1, alpha, backend
         return sum_NHD
 
     @staticmethod
@@ -254,7 +254,7 @@ class _Exact(torch.autograd.Function):
         faded_EH, sum_NHD = ctx.saved_tensors
         num_products = _num_products(ctx.alpha, grad_NHD.dtype)
         back = turned_round(ctx.graph)
-        adjoint_NHD = _horner(back, faded_EH, grad_NHD, ctx.faded_N11, num_products, ctx.backend)
+        adjoint_NHD = _horner(back, faded_EH, grad_NHD, ctx.faded_NH1, num_products, ctx.backend)
         grad_EH = ops.edge_dots(ctx.graph, adjoint_NHD, sum_NHD, backend=ctx.backend)
         return grad_EH, ctx.alpha * adjoint_NHD, None, None, None, None
 

@@ -54,9 +54,7 @@ def attention(graph: MessageGraph, terms: AttentionTerms) -> Tensor:
     nothing = terms.dst_NH.new_empty((*terms.dst_NH.shape, 0))
     inputs = _Inputs(graph, nothing, None, terms.dst_NH, terms.src_NH, terms.relation_RH, terms.keep_E, None)
     share, _, _ = inputs.attend(kernels.SOURCE, terms.negative_slope)
-    attention_EH = np.empty_like(share)
-    attention_EH[graph.csr().edge] = share
-    return torch.from_numpy(attention_EH)
+    return _by_edge(graph.csr(), share)
 
 
 def weighted_sum(
@@ -130,28 +128,24 @@ class _WeightedSum(torch.autograd.Function):
     def forward(
         ctx: Any, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None, graph: MessageGraph
     ) -> Tensor:
-        csr, value = graph.csr(), _numpy(value_NHD)
-        out_NHD = np.zeros_like(value) if start_NHD is None else _numpy(start_NHD).copy()
-        _run(kernels.gather, csr, csr.indptr, csr.other, _numpy(weight_EH)[csr.edge], value, out_NHD)
+        out_NHD = _gathered(graph.csr(), weight_EH, value_NHD, start_NHD)
         ctx.save_for_backward(weight_EH, value_NHD)
         ctx.graph = graph
-        return torch.from_numpy(out_NHD)
+        return out_NHD
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_NHD: Tensor) -> tuple[Tensor | None, ...]:
         weight_EH, value_NHD = ctx.saved_tensors
         csr, by_src = ctx.graph.csr(), ctx.graph.csr_by_src()
-        weight, value = _numpy(weight_EH)[csr.edge], _numpy(value_NHD)
+        weight, value = _by_place(csr, weight_EH), _numpy(value_NHD)
         grad_weight, grad_value_NHD = np.empty_like(weight), np.zeros_like(value)
         _run(
             kernels.gather_backward, by_src,
             by_src.indptr, by_src.by_dst, by_src.other, weight, value, _numpy(grad_NHD), grad_weight, grad_value_NHD,
         )  # fmt: skip
-        grad_weight_EH = np.empty_like(grad_weight)
-        grad_weight_EH[csr.edge] = grad_weight
         grad_start_NHD = grad_NHD if ctx.needs_input_grad[2] else None
-        return torch.from_numpy(grad_weight_EH), torch.from_numpy(grad_value_NHD), grad_start_NHD, None
+        return _by_edge(csr, grad_weight), torch.from_numpy(grad_value_NHD), grad_start_NHD, None
 
 
 class _EdgeDots(torch.autograd.Function):
@@ -162,20 +156,14 @@ class _EdgeDots(torch.autograd.Function):
         _run(kernels.edge_dots, csr, csr.indptr, csr.other, query, _numpy(key_NHD), dot)
         ctx.save_for_backward(query_NHD, key_NHD)
         ctx.graph = graph
-        dot_EH = np.empty_like(dot)
-        dot_EH[csr.edge] = dot
-        return torch.from_numpy(dot_EH)
+        return _by_edge(csr, dot)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_EH: Tensor) -> tuple[Tensor | None, ...]:
         query_NHD, key_NHD = ctx.saved_tensors
-        grads = []
-        for csr, other_NHD in ((ctx.graph.csr(), key_NHD), (ctx.graph.csr_by_src(), query_NHD)):
-            grad = np.zeros(other_NHD.shape, dtype=_numpy(other_NHD).dtype)
-            _run(kernels.gather, csr, csr.indptr, csr.other, _numpy(grad_EH)[csr.edge], _numpy(other_NHD), grad)
-            grads.append(torch.from_numpy(grad))
-        return grads[0], grads[1], None
+        grad_query_NHD = _gathered(ctx.graph.csr(), grad_EH, key_NHD, None)
+        return grad_query_NHD, _gathered(ctx.graph.csr_by_src(), grad_EH, query_NHD, None), None
 
 
 class _Inputs:
@@ -199,8 +187,8 @@ class _Inputs:
         self.vector = np.empty((0, *self.value.shape[1:]), dtype=dtype) if vector_RHD is None else _numpy(vector_RHD)
         self.dst, self.src = _numpy(term_dst_NH), _numpy(term_src_NH)
         self.relation = none if term_relation_RH is None else _numpy(term_relation_RH)
-        self.keep = np.empty(0, dtype=np.bool_) if keep_E is None else _numpy(keep_E)[self.csr.edge]
-        self.scale = none if dropout_EH is None else _numpy(dropout_EH)[self.csr.edge]
+        self.keep = np.empty(0, dtype=np.bool_) if keep_E is None else _by_place(self.csr, keep_E)
+        self.scale = none if dropout_EH is None else _by_place(self.csr, dropout_EH)
 
     def attend(self, mode: int, slope: float) -> tuple[Array, Array, Tensor]:
         """Return by place the attention and the weight of each message, and the sums (N, H, D)."""
@@ -214,6 +202,29 @@ class _Inputs:
             self.value, self.vector, dtype.type(slope), share, weight, out,
         )  # fmt: skip
         return share, weight, torch.from_numpy(out)
+
+
+def _gathered(csr: Csr, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None) -> Tensor:
+    """Return for each node start plus the sum of ``weight * value`` over the other ends of its edges in ``csr``."""
+    value = _numpy(value_NHD)
+    start = np.empty((0, *value.shape[1:]), dtype=value.dtype) if start_NHD is None else _numpy(start_NHD)
+    out = np.empty_like(value)
+    _run(kernels.gather, csr, csr.indptr, csr.other, _by_place(csr, weight_EH), value, start, out)
+    return torch.from_numpy(out)
+
+
+def _by_place(csr: Csr, tensor: Tensor) -> Array:
+    """Return a row of each edge in the order of the grouping."""
+    return _numpy(tensor) if csr.in_order else _numpy(tensor)[csr.edge]
+
+
+def _by_edge(csr: Csr, rows: Array) -> Tensor:
+    """Return what stands in the order of the grouping in the order of the graph's edges."""
+    if csr.in_order:
+        return torch.from_numpy(rows)
+    turned = np.empty_like(rows)
+    turned[csr.edge] = rows
+    return torch.from_numpy(turned)
 
 
 def _run(kernel: Callable[..., None], csr: Csr, *arguments: Any) -> None:

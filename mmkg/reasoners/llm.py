@@ -1,9 +1,10 @@
 """The language model that all reasoners share: frozen, and read through vectors instead of words.
 
 A reasoner puts vectors of its own (a graph's, a picture's) beside word vectors into one prompt. The model below takes
-such a prompt and says how likely a text is after it, writes one, or returns its own state. Its weights never change,
-gradients go through it to the prompt. Causal models (OPT, LLaMA, Qwen, ...) and encoder-decoder models (T5, ...) are
-used alike: for the former the prompt comes before the text, for the latter it is what the encoder reads.
+such a prompt and says how likely a text is after it, writes one, or returns its own state. Its weights do not change
+unless the settings say so, gradients go through it to the prompt. Causal models (OPT, LLaMA, Qwen, ...) and
+encoder-decoder models (T5, ...) are used alike: for the former the prompt comes before the text, for the latter it is
+what the encoder reads.
 
 Shape suffixes: B prompts, P prompt positions, T target tokens, d width of a word vector, V words.
 """
@@ -121,6 +122,9 @@ class FrozenLlm(nn.Module):
         )
         if config.lora is not None:
             add_lora(self.model, config.lora)
+        if config.trains:
+            _ = self.digest  # of what it starts from; what it becomes stands in checkpoints
+            self.model.requires_grad_(True)
         if config.gradient_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
             self.model.disable_input_require_grads()  # only the other way of checkpointing needs word vectors to learn
@@ -136,7 +140,7 @@ class FrozenLlm(nn.Module):
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits over settings, weights and tokenizer, without LoRA; computed once, when first asked for."""
+        """16 hex digits over settings, weights before training and tokenizer; computed once, when first asked for."""
         return digest_llm(self.model, self.tokenizer)
 
     def tokens(self, text: str, max_tokens: int | None = None) -> list[int]:
@@ -166,7 +170,7 @@ class FrozenLlm(nn.Module):
             ConfigError: shapes do not fit, a row has no real position, a target has a hole, or all is too long.
         """
         count_B = check_prompt(prompt_BPd, mask_BP, self.width)
-        self._check_length(count_B, check_target(target_BT, len(prompt_BPd)))
+        self.check_length(count_B, check_target(target_BT, len(prompt_BPd)))
         logit_BTV = self._logits(prompt_BPd, mask_BP, target_BT)
         target_BT = target_BT.to(logit_BTV.device)
         nll_BT = functional.cross_entropy(
@@ -179,7 +183,7 @@ class FrozenLlm(nn.Module):
 
         Causal: of the last layer at the last real position. Encoder-decoder: of the decoder before its first word.
         """
-        self._check_length(check_prompt(prompt_BPd, mask_BP, self.width))
+        self.check_length(check_prompt(prompt_BPd, mask_BP, self.width))
         return self._states(prompt_BPd, mask_BP)
 
     @torch.no_grad()
@@ -193,10 +197,10 @@ class FrozenLlm(nn.Module):
         Returns:
             For each row the tokens before the one that ends the text, at most ``max_new_tokens``.
         """
-        self._check_length(check_prompt(prompt_BPd, mask_BP, self.width), max_new_tokens)
+        self.check_length(check_prompt(prompt_BPd, mask_BP, self.width), max_new_tokens)
         # encoders: either side would do. Causal: each row's next token comes in the same column
         side: Literal["left", "right"] = "right" if self.kind == "causal" else "left"
-        prompt_BPd, mask_BP = align(prompt_BPd.to(self._dtype), mask_BP, side)
+        prompt_BPd, mask_BP = align(prompt_BPd.to(self.dtype), mask_BP, side)
         with no_checkpointing(self.model):
             written_BT = self.model.generate(
                 inputs_embeds=prompt_BPd,
@@ -206,7 +210,7 @@ class FrozenLlm(nn.Module):
                 do_sample=False,
             )
         skip = 1 if self.kind == "encoder_decoder" else 0  # the token that a decoder starts from
-        return [self._until_stop(row[skip:]) for row in written_BT.tolist()]
+        return [self.until_stop(row[skip:]) for row in written_BT.tolist()]
 
     @torch.no_grad()
     def score(
@@ -250,14 +254,15 @@ class FrozenLlm(nn.Module):
     # --- parts -------------------------------------------------------------------------------------------------------
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
+        """Type of its word embeddings."""
         dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
         return dtype
 
     def _logits(self, prompt_BPd: Tensor, mask_BP: Tensor, target_BT: Tensor) -> Tensor:
         real_BT = target_BT != IGNORED
         token_BT = target_BT.masked_fill(~real_BT, self.pad_id)
-        prompt_BPd = prompt_BPd.to(self._dtype)
+        prompt_BPd = prompt_BPd.to(self.dtype)
         if self.kind == "encoder_decoder":
             start_B1 = torch.full_like(token_BT[:, :1], self._start_id or 0)
             prompt_BPd, mask_BP = align(prompt_BPd, mask_BP, "left")
@@ -280,7 +285,7 @@ class FrozenLlm(nn.Module):
         return logit_BLV.gather(1, place_BT[:, :, None].expand(-1, -1, logit_BLV.shape[2]))
 
     def _states(self, prompt_BPd: Tensor, mask_BP: Tensor) -> Tensor:
-        prompt_BPd, mask_BP = align(prompt_BPd.to(self._dtype), mask_BP, "left")
+        prompt_BPd, mask_BP = align(prompt_BPd.to(self.dtype), mask_BP, "left")
         if self.kind == "encoder_decoder":
             read_BPd = self.model.get_encoder()(inputs_embeds=prompt_BPd, attention_mask=mask_BP.long())
             start_B1 = torch.full((len(prompt_BPd), 1), self._start_id or 0, device=prompt_BPd.device)
@@ -295,11 +300,13 @@ class FrozenLlm(nn.Module):
         rows = torch.arange(len(state_BPd), device=state_BPd.device)
         return state_BPd[rows, mask_BP.sum(dim=1).to(state_BPd.device) - 1]
 
-    def _until_stop(self, row: list[int]) -> list[int]:
+    def until_stop(self, row: list[int]) -> list[int]:
+        """Return the tokens before the one that ends a text."""
         end = next((place for place, token in enumerate(row) if token in self.stop_ids), len(row))
         return row[:end]
 
-    def _check_length(self, prompt_B: Tensor, further: Tensor | int = 0) -> None:
+    def check_length(self, prompt_B: Tensor, further: Tensor | int = 0) -> None:
+        """Raise ConfigError unless the model has positions for prompts of so many rows and so many tokens after."""
         if self.max_positions is None:
             return
         whole_B = prompt_B + further if self.kind == "causal" else torch.maximum(prompt_B, prompt_B * 0 + further)

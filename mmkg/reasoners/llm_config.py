@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 
@@ -37,5 +37,19 @@ class LlmConfig(BaseModel):
     """auto spreads layers over all GPUs and the CPU's memory; needs accelerate."""
     gradient_checkpointing: bool = False
     """Compute a layer again in the backward pass instead of keeping it: less memory, about a third more time."""
+    trains: bool = False
+    """Learn all weights of the model too, in float32: for a small one that nobody taught to read vectors. False leaves
+    it as it is, as all four papers' main runs do."""
     lora: LoraConfig | None = None
     """Train low-rank changes of the model too; None leaves it as it is, as all four papers' main runs do."""
+
+    @model_validator(mode="after")
+    def _one_way_to_learn(self) -> "LlmConfig":
+        if self.trains and (self.lora is not None or self.dtype != "float32"):
+            raise ValueError("trains learns all weights in float32: leave out lora, and dtype")
+        return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything of the model learns."""
+        return self.trains or self.lora is not None

@@ -70,6 +70,11 @@ class MrMkgConfig(BaseModel):
     vector_gain: float = Field(default=1.0, ge=0)
     """What vectors of nodes count before the encoder; 0 shows it the structure only. Our choice."""
 
+    @property
+    def reads_graph(self) -> bool:
+        """Whether a subgraph is read at all."""
+        return self.knowledge != "none"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MrMkgInput:

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -40,6 +41,11 @@ class Csr:
     other: Indices  # (E,)
     relation: Indices  # (E,)
     by_dst: Indices  # (E,)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the edge at each place p is edge p, as where a graph's edges were sorted by that end before."""
+        return bool((self.edge[:-1] < self.edge[1:]).all())
 
 
 class SubgraphArrays(Protocol):

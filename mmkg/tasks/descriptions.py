@@ -8,10 +8,9 @@ Wikidata id), ``fb15k-237/train.txt`` (head, relation, tail by tabs) and ``relat
 a fact 13,666 have a description; "the same description" is meant letter for letter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,6 @@ from mmkg.tasks.json_files import Reject, read_json_object, require_json
 from mmkg.tasks.line_files import numbered_lines, require_lines
 
 Ints = NDArray[np.int64]
-Split = Literal["train", "valid", "test"]
-FREQUENT = 10
-"""A description is frequent if so many train entities have it, rare if fewer have, unseen if none has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +75,7 @@ def read_described_graph(folder: Path) -> DescribedGraph:
         DumpError: a file is missing, cut or not what its name says.
     """
     said = read_json_object(require_json(folder, "entity2wikidata.json"))
-    words = dict(_rows(require_lines(folder, "relation2text.txt"), 2))
+    words = {row[0]: row[1] for row in _rows(require_lines(folder, "relation2text.txt"), 2)}
     path = require_lines(folder, "fb15k-237/train.txt")
     rows = sorted(set(_rows(path, 3)))
     ids = sorted({end for head, _, tail in rows for end in (head, tail)})
@@ -140,12 +136,6 @@ def shown_descriptions(graph: DescribedGraph, split: DescriptionSplit) -> list[s
     for entity in split.train.tolist():
         shown[entity] = graph.descriptions[entity]
     return shown
-
-
-def group_of(description: str, count_of: Mapping[str, int]) -> Literal["frequent", "rare", "unseen"]:
-    """Return how well known a description is, by how many train entities have it."""
-    count = count_of.get(description, 0)
-    return "frequent" if count >= FREQUENT else "rare" if count else "unseen"
 
 
 def _rows(path: Path, columns: int) -> list[tuple[str, ...]]:

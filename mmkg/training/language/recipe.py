@@ -1,4 +1,5 @@
-"""Recipes of language models. The two called ``language/atlas_...`` made those in ``mmkg/reasoners/atlas_lm``."""
+"""Recipes of language models. The two called ``language/atlas_...`` made those in ``mmkg/reasoners/atlas_lm``;
+``language/descriptions`` makes the one that ``graph4mm/describe`` begins with."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -68,6 +69,8 @@ _TINY: dict[str, Any] = {
 _RECIPES: dict[str, dict[str, Any]] = {
     "atlas_causal": {"kind": "causal"},
     "atlas_seq2seq": {"kind": "seq2seq", "num_layers": 2, "epochs": 8},
+    # of texts that a reasoner brings: names and descriptions of entities
+    "descriptions": {"vocabulary_size": 4000, "width": 128, "num_layers": 2, "hidden_width": 256, "epochs": 3},
 }
 
 

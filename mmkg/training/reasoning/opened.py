@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmkg.errors import TrainingError
+from mmkg.reasoners.graph4mm import Graph4mm
+from mmkg.reasoners.graph4mm_config import Graph4mmConfig
 from mmkg.reasoners.llm import FrozenLlm, open_llm
-from mmkg.reasoners.mr_mkg import MrMkg
+from mmkg.reasoners.mr_mkg import MrMkg, MrMkgConfig
 from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint, trained_state
 from mmkg.training.hardware import choose_device, using_threads
 from mmkg.training.reasoning.question_learner import AskingSettings, QuestionLearner, check_state
@@ -17,7 +19,8 @@ from mmkg.training.reasoning.questions import QuestionSet
 from mmkg.training.reasoning.recipe import QuestionRecipe
 from mmkg.training.run_folder import ENVIRONMENT, read_json
 
-_RELATIONS = "knowledge.relation_text_RD"
+_RELATIONS = ("knowledge.relation_text_RD", "relation_RD")  # vectors of a graph's relations, of either reasoner
+_OF_RELATIONS = ("knowledge.free", "text_nodes.relation.weight")  # what is learnt of single relations
 _SAME = 1e-3  # a number of a unit vector; the same label embedded on another device differs by less
 
 
@@ -47,13 +50,8 @@ def opened_learner(
     with random, using_threads(recipe.threads):
         llm = llm if llm is not None else open_llm(recipe.llm, device=device)
         torch.manual_seed(recipe.random_seed)
-        model = MrMkg(
-            recipe.model,
-            llm,
-            relation_RD=torch.from_numpy(questions.relation_RD),
-            patch_width=questions.patch_width if patch_width is None else patch_width,
-            num_named=1,
-        )
+        width = questions.patch_width if patch_width is None else patch_width
+        model = _new_reasoner(recipe.model, llm, questions, width)
         if recipe.llm.device_map == "none":
             model = model.to(device)
         else:  # the language model lies where it is
@@ -70,6 +68,16 @@ def opened_learner(
             writes_all=writes_all,
         )
         yield QuestionLearner(model, questions, asking, device=device)
+
+
+def _new_reasoner(
+    config: MrMkgConfig | Graph4mmConfig, llm: FrozenLlm, questions: QuestionSet, patch_width: int
+) -> nn.Module:
+    """The reasoner that a config is of."""
+    relation_RD = torch.from_numpy(questions.relation_RD)
+    if isinstance(config, Graph4mmConfig):
+        return Graph4mm(config, llm, relation_RD=relation_RD)
+    return MrMkg(config, llm, relation_RD=relation_RD, patch_width=patch_width, num_named=1)
 
 
 @contextmanager
@@ -123,11 +131,11 @@ def load_initial(learner: QuestionLearner, run_folder: Path) -> dict[str, list[s
     found = read_checkpoint(path).tensors
     own = {name: value for name, value in learner.model.named_parameters() if value.requires_grad}
     buffers = dict(learner.model.named_buffers())
-    same_graph = _same_relations(found, buffers)
+    same_graph = _same_relations(_relations(found), _relations(buffers))
     fitting = [
         name
         for name, value in own.items()
-        if name in found and found[name].shape == value.shape and (same_graph or name != "knowledge.free")
+        if name in found and found[name].shape == value.shape and (same_graph or name not in _OF_RELATIONS)
     ]
     if not fitting:
         raise TrainingError(f"{path}: no tensor of it fits this model; start from a run of the same model settings")
@@ -142,19 +150,24 @@ def load_initial(learner: QuestionLearner, run_folder: Path) -> dict[str, list[s
     }
 
 
-def _same_relations(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+def _relations(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """Vectors of the relations' labels, where a model holds them: it does if it reads a graph."""
+    return next((tensors[name] for name in _RELATIONS if name in tensors), None)
+
+
+def _same_relations(one: Tensor | None, other: Tensor | None) -> bool:
     """Whether two models number the same relations alike, by the vectors of their labels."""
-    if _RELATIONS not in one or _RELATIONS not in other or one[_RELATIONS].shape != other[_RELATIONS].shape:
+    if one is None or other is None or one.shape != other.shape:
         return False
-    return torch.allclose(one[_RELATIONS].cpu(), other[_RELATIONS].cpu(), rtol=0, atol=_SAME)
+    return torch.allclose(one.cpu(), other.cpu(), rtol=0, atol=_SAME)
 
 
 def _check_graph(learner: QuestionLearner, tensors: Mapping[str, Tensor], path: Path) -> None:
     """See that edges of these questions are numbered as those that a model learnt from."""
-    own = trained_state(learner.model)
-    if _RELATIONS not in own or _RELATIONS not in tensors or _same_relations(tensors, own):
+    own, found = _relations(trained_state(learner.model)), _relations(tensors)
+    if own is None or found is None or _same_relations(found, own):
         return  # what reads no graph fits all; a model of another kind is refused when it is loaded
     raise TrainingError(
-        f"{path}: trained on the graph of another build: expected its {len(tensors[_RELATIONS])} relations, in their "
-        f"order, found {len(own[_RELATIONS])} with other labels. Give the build it was trained on, or train anew."
+        f"{path}: trained on the graph of another build: expected its {len(found)} relations, in their "
+        f"order, found {len(own)} with other labels. Give the build it was trained on, or train anew."
     )

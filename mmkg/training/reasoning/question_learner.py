@@ -20,7 +20,7 @@ from mmkg.errors import ConfigError, TrainingError
 from mmkg.evaluation.answers import GivenAnswer, is_exact_match
 from mmkg.evaluation.link_prediction import Int64Array
 from mmkg.reasoners.llm import FrozenLlm
-from mmkg.reasoners.prompts import HasPrompt, Reasoner
+from mmkg.reasoners.prompts import HasPrompt, Reasoner, pad_targets
 from mmkg.reasoners.trainable import check_frozen, frozen_digests
 from mmkg.training.batches import batches_by_length, share_of_padding
 from mmkg.training.learner import Look, LossParts
@@ -163,6 +163,24 @@ class QuestionLearner:
         """Return what the model writes after each question, by greedy search, choices or not."""
         self.model.eval()
         return self._write([self._ask(question, count=False) for question in questions])
+
+    @torch.no_grad()
+    def write_forced(self, questions: Sequence[GraphQuestion]) -> list[str]:
+        """Return the likeliest token at each place of the right answer, given the right ones before it (G4-14).
+
+        Teacher forcing: not what the model writes, which is :meth:`write`; some papers' code scores this as generation.
+        """
+        self.model.eval()
+        asked = [self._ask(question, count=False) for question in questions]
+        written = [""] * len(asked)
+        for places, part in self._by_length(asked):
+            prompt = self._read(part).prompt
+            target_BT = pad_targets([one.target for one in part], prompt.row_BPd.device)
+            said_BT = self.llm(prompt.row_BPd, prompt.mask_BP, target_BT).logit_BTV.argmax(dim=2)
+            for place, one, row in zip(places, part, said_BT.tolist(), strict=True):
+                # cut at its own end, as what is written is; the right length is not given away
+                written[place] = self.llm.text(self.llm.until_stop(row[: len(one.target)])).strip()
+        return written
 
     # --- parts -------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmkg.config import EmbeddingsConfig
 from mmkg.errors import ConfigError, unknown_name
+from mmkg.reasoners.graph4mm_config import Graph4mmConfig
 from mmkg.reasoners.llm_config import LlmConfig
 from mmkg.reasoners.mr_mkg import MrMkgConfig
 from mmkg.subgraphs.retrieve import RetrievalConfig
@@ -27,8 +28,8 @@ class QuestionRecipe(LoopSettings):
     """What `open_reasoning_recipe` knows it by."""
     llm: LlmConfig = LlmConfig()
     """The language model; frozen."""
-    model: MrMkgConfig = MrMkgConfig()
-    """What is trained around it."""
+    model: MrMkgConfig | Graph4mmConfig = MrMkgConfig()
+    """Which reasoner is trained around it, and what of it."""
     initial: str | None = None
     """Folder of a run whose model this one starts from; None starts anew. Its language model and embedder are ours."""
     max_text_tokens: int = Field(default=512, ge=4)
@@ -75,6 +76,8 @@ class SyntheticConfig(BaseModel):
 class SyntheticRecipe(QuestionRecipe):
     """A run on made questions."""
 
+    model: MrMkgConfig = MrMkgConfig()
+    """What is trained around the language model."""
     data: SyntheticConfig = SyntheticConfig()
     """How they are made."""
 
@@ -92,6 +95,8 @@ class PicturePatches(BaseModel):
 class SceneRecipe(QuestionRecipe):
     """A run on questions about regions of pictures: the paper's stage 1."""
 
+    model: MrMkgConfig = MrMkgConfig()
+    """What is trained around the language model."""
     embeddings: EmbeddingsConfig = EmbeddingsConfig(kind="hashing")
     """What makes vectors of names, attributes, relations and crops."""
     patches: PicturePatches = PicturePatches()
@@ -105,6 +110,8 @@ class SceneRecipe(QuestionRecipe):
 class ScienceQaRecipe(QuestionRecipe):
     """A run on ScienceQA."""
 
+    model: MrMkgConfig = MrMkgConfig()
+    """What is trained around the language model."""
     embeddings: EmbeddingsConfig = EmbeddingsConfig(kind="hashing")
     """Makes the vectors of queries; of the graph too, where a build has none. A build with vectors brings its own."""
     retrieval: RetrievalConfig = RetrievalConfig()

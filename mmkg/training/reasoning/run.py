@@ -117,7 +117,7 @@ def train_questions(
         with using_threads(recipe.threads):
             return _finish(recipe, learner, run_folder, {"training": training, **_initial(started)}, ask, measure)
 
-    if recipe.model.knowledge == "none" and recipe.llm.lora is None:
+    if not recipe.model.reads_graph and not recipe.llm.learns:
         with opened_learner(recipe, questions, llm=llm, writes_all=ask is not None) as learner:
             if not trained_state(learner.model):
                 return _measure_only(recipe, learner, run_folder, inputs, ask, measure, resume=resume)

@@ -127,10 +127,10 @@ def synthetic_questions(config: SyntheticConfig, *, random_seed: int = 0) -> Que
     if len(set(config.words)) != len(config.words) or len(config.words) < 2:
         raise ConfigError(f"data.words: expected at least two different words, found {list(config.words)}")
     random = np.random.default_rng(random_seed)
-    codes = {name: _unit(random, config.dimension) for name in (*_RELATIONS, "image of", "attribute of")}
-    words = {word: _unit(random, config.dimension) for word in config.words}
-    pictures = {word: _unit(random, config.dimension) for word in config.words}
-    names = _names(random, config.num_train + config.num_valid + config.num_test)
+    codes = {name: unit_vector(random, config.dimension) for name in (*_RELATIONS, "image of", "attribute of")}
+    words = {word: unit_vector(random, config.dimension) for word in config.words}
+    pictures = {word: unit_vector(random, config.dimension) for word in config.words}
+    names = made_names(random, config.num_train + config.num_valid + config.num_test)
     questions = [_question(config, name, words, pictures, random) for name in names]
     first, second = config.num_train, config.num_train + config.num_valid
     return QuestionSet(
@@ -241,7 +241,7 @@ def _with_pictures(
     triples = np.stack([entity, np.full(count, _NEXT), _next(count)], axis=1)
     shown: dict[int, list[Picture]] = {}
     for place, word in enumerate(colour.tolist()):
-        vector = pictures[config.words[word]] + config.noise * _unit(random, config.dimension)
+        vector = pictures[config.words[word]] + config.noise * unit_vector(random, config.dimension)
         shown[place] = [Picture(sha256=f"{name}/{place}", vector=vector.astype(np.float32))]
     return _assemble(config, name, count, triples, random, pictures=shown)
 
@@ -256,8 +256,8 @@ def _assemble(
     words: dict[str, Floats] | None = None,
     pictures: dict[int, list[Picture]] | None = None,
 ) -> MultimodalSubgraph:
-    named: dict[str, Any] = {name: _unit(random, config.dimension)}
-    named |= {f"{name}'s other {place}": _unit(random, config.dimension) for place in range(1, count)}
+    named: dict[str, Any] = {name: unit_vector(random, config.dimension)}
+    named |= {f"{name}'s other {place}": unit_vector(random, config.dimension) for place in range(1, count)}
     named |= words or {}
     return assemble(
         entity_ids=list(named),
@@ -278,12 +278,13 @@ def _next(count: int) -> Ints:
     return np.roll(np.arange(count), 1)
 
 
-def _unit(random: np.random.Generator, dimension: int) -> Floats:
+def unit_vector(random: np.random.Generator, dimension: int) -> Floats:
+    """Return a vector of length 1 in a random direction."""
     vector = random.normal(size=dimension)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def _names(random: np.random.Generator, count: int) -> list[str]:
+def made_names(random: np.random.Generator, count: int) -> list[str]:
     """Different made-up names of two or more syllables."""
     found: dict[str, None] = {}
     syllables = 2

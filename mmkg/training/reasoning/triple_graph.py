@@ -169,7 +169,7 @@ def graph_of_build(build_folder: Path, embeddings: EmbeddingsConfig) -> TripleGr
             entity_ND=_entity_vectors(build, embedder, config),
             relation_RD=_embed([*relations, *EXTRA_RELATIONS], embedder),
             embedder=embedder,
-            pictures=_pictures(build),
+            pictures=kept_pictures(build),
         )
 
 
@@ -209,7 +209,7 @@ def _entity_vectors(build: Build, embedder: Embedder, config: EmbeddingsConfig) 
     return entity_ND
 
 
-def _pictures(build: Build) -> dict[int, list[Picture]]:
+def kept_pictures(build: Build) -> dict[int, list[Picture]]:
     """Pictures of entities that were kept, with their vectors; none where the build has no vectors of them."""
     if not (build.has_pictures and build.has_vectors):
         return {}
