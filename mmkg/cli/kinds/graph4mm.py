@@ -1,0 +1,75 @@
+"""Graph4MM: entities that are described, and ways whose answer lies hops away."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmkg.cli.kinds.base import Evaluated, Evaluating, Kind, Learning, asked_seeds, evaluated_split
+
+
+def _describing(asked: Learning) -> dict[str, Any]:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.reasoning.describing.recipe import open_describing_recipe
+    from mmkg.training.reasoning.describing.run import train_descriptions
+
+    return train_descriptions(
+        open_describing_recipe(asked.recipe, asked.changes),
+        asked.run_folder,
+        data_folder=asked.data,
+        build_folder=find_build_folder(asked.build) if asked.build else None,
+        seeds=asked_seeds(asked),
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
+def _paths(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.paths import open_path_recipe, train_paths
+
+    return train_paths(
+        open_path_recipe(asked.recipe, asked.changes), asked.run_folder, resume=asked.resume, progress=asked.progress
+    )
+
+
+def _evaluate_describing(asked: Evaluating) -> Evaluated:
+    from mmkg.builds import find_build_folder
+    from mmkg.training.reasoning.describing.run import evaluate_descriptions
+
+    build = find_build_folder(asked.build) if asked.build else None
+    return evaluated_split(
+        asked,
+        lambda split: evaluate_descriptions(asked.run_folder, split=split, data_folder=asked.data, build_folder=build),
+    )
+
+
+def _evaluate_paths(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.paths import evaluate_paths
+
+    return evaluated_split(asked, lambda split: evaluate_paths(asked.run_folder, split=split))
+
+
+def _list_graph4mm_describe() -> tuple[str, ...]:
+    from mmkg.training.reasoning.describing.recipe import list_describing_recipes
+
+    return list_describing_recipes()
+
+
+def _list_graph4mm_paths() -> tuple[str, ...]:
+    from mmkg.training.reasoning.paths import list_path_recipes
+
+    return list_path_recipes()
+
+
+KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
+    "graph4mm/describe": Kind(
+        list_recipes=_list_graph4mm_describe,
+        needs=(),
+        one_of=("data", "build"),
+        several_seeds=True,
+        train=_describing,
+        asked_by=("data", "build", "split"),
+        evaluate=_evaluate_describing,
+    ),
+    "graph4mm/paths": Kind(
+        list_recipes=_list_graph4mm_paths, needs=(), train=_paths, asked_by=("split",), evaluate=_evaluate_paths
+    ),
+}
