@@ -282,9 +282,12 @@ def gather(
             for h in range(value.shape[1]):
                 row = out[node, h]
                 if start.shape[0] > 0:
-                    row[:] = start[node, h]
+                    begun = start[node, h]
+                    for k in range(width):
+                        row[k] = begun[k]
                 else:
-                    row[:] = 0
+                    for k in range(width):
+                        row[k] = 0
                 for four in range(fours):  # four rows from afar at a time, and one pass over the near one
                     at = first + 4 * four
                     w0, w1, w2, w3 = weight[at, h], weight[at + 1, h], weight[at + 2, h], weight[at + 3, h]

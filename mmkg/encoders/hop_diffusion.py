@@ -119,7 +119,7 @@ class HopDiffusion(nn.Module):
             value_NHD,
             alpha=config.alpha,
             num_terms=config.num_terms,
-            isolated=config.isolated,
+            isolated="zero" if config.undirected and config.self_loops else config.isolated,  # none is: need not look
             backend=config.backend,
         )
         if config.rescale:

@@ -54,9 +54,7 @@ def edge_softmax(graph: MessageGraph, logit_EH: Tensor, keep_E: Tensor | None) -
     return share_EH1[:, :, 0] if keep_E is None else share_EH1[:, :, 0] * keep_E[:, None]
 
 
-def weighted_sum(
-    graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None
-) -> Tensor:
+def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None) -> Tensor:
     """Return (N, H, D): start plus, over each node's incoming edges, the sum of ``weight * value`` of the source."""
     out_NHD: Tensor = import_dgl().ops.u_mul_e_sum(graph.dgl(), value_NHD, weight_EH[:, :, None])
     return out_NHD if start_NHD is None else start_NHD + out_NHD

@@ -57,9 +57,7 @@ def attention(graph: MessageGraph, terms: AttentionTerms) -> Tensor:
     return _by_edge(graph.csr(), share)
 
 
-def weighted_sum(
-    graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None
-) -> Tensor:
+def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None) -> Tensor:
     """Return (N, H, D): start plus, over each node's incoming edges, the sum of ``weight * value`` of the source."""
     out_NHD: Tensor = _WeightedSum.apply(weight_EH, value_NHD, start_NHD, graph)
     return out_NHD

@@ -56,9 +56,7 @@ def edge_softmax(graph: MessageGraph, logit_EH: Tensor, keep_E: Tensor | None) -
     return share_EH / total_NH.index_select(0, graph.dst_E)
 
 
-def weighted_sum(
-    graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None
-) -> Tensor:
+def weighted_sum(graph: MessageGraph, weight_EH: Tensor, value_NHD: Tensor, start_NHD: Tensor | None = None) -> Tensor:
     """Return (N, H, D): start plus, over each node's incoming edges, the sum of ``weight * value`` of the source."""
     start_NHD = torch.zeros_like(value_NHD) if start_NHD is None else start_NHD
     return start_NHD.index_add(0, graph.dst_E, weight_EH[:, :, None] * value_NHD.index_select(0, graph.src_E))

@@ -1,6 +1,10 @@
 """The attention operator: by hand, by brute force edge by edge, and by three backends that must agree."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,10 +154,87 @@ def test_the_fused_gradient_is_that_of_finite_differences(message):
 def test_the_fused_weighted_sum_has_the_gradient_of_finite_differences():
     graph = tiny_graph()
     weight_EH = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    value_NHD = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    value_NHD, start_NHD = (torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def run(weight, value, start):
+        return ops.weighted_sum(graph, weight, value, start_NHD=start, backend="fused")
+
+    assert torch.autograd.gradcheck(run, (weight_EH, value_NHD, start_NHD))
+    assert torch.autograd.gradcheck(lambda *given_: run(*given_, None), (weight_EH, value_NHD))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=15)
+@given(graph=message_graphs(), seed=st.integers(0, 99), width=st.sampled_from([1, 4, 9]))
+def test_a_weighted_sum_is_added_to_what_it_starts_from(backend, graph, seed, width):
+    inputs = _edge_inputs(graph, width=width, seed=seed)
+    weight_EH, value_NHD, start_NHD = inputs["weight_EH"], inputs["query_NHD"], inputs["key_NHD"]
+    rows = list(start_NHD.unbind())
+    for e, (j, i) in enumerate(zip(graph.src_E.tolist(), graph.dst_E.tolist(), strict=True)):
+        rows[i] = rows[i] + weight_EH[e, :, None] * value_NHD[j]
+    expected = torch.stack(rows) if rows else torch.zeros_like(start_NHD)
+    before = start_NHD.detach().clone()
+    found = ops.weighted_sum(graph, weight_EH, value_NHD, start_NHD=start_NHD, backend=backend)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert torch.equal(start_NHD, before)  # not written to
+    if expected.requires_grad:
+        check_gradients(found, expected, inputs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.capability("G4-06")
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=15)
+@given(graph=message_graphs(), seed=st.integers(0, 99), width=st.sampled_from([1, 4, 9]))
+def test_edge_dots_are_products_of_the_queries_of_dst_and_the_keys_of_src(backend, graph, seed, width):
+    inputs = _edge_inputs(graph, width=width, seed=seed)
+    query_NHD, key_NHD = inputs["query_NHD"], inputs["key_NHD"]
+    ends = zip(graph.src_E.tolist(), graph.dst_E.tolist(), strict=True)
+    rows = [torch.stack([query_NHD[i, h] @ key_NHD[j, h] for h in range(2)]) for j, i in ends]
+    found = ops.edge_dots(graph, query_NHD, key_NHD, backend=backend)
+    expected = torch.stack(rows) if rows else torch.zeros(0, 2, dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    if expected.requires_grad:
+        check_gradients(found, expected, inputs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.capability("G4-06")
+@pytest.mark.parametrize("width", [1, 16, 25, 64])
+def test_edge_dots_and_sums_with_a_start_agree_in_float32(width):
+    graph = _larger_graph(num_edges=9_000)  # enough for two threads
+    inputs = _edge_inputs(graph, width=width, dtype=torch.float32)
+    query_NHD, key_NHD, weight_EH = inputs["query_NHD"], inputs["key_NHD"], inputs["weight_EH"]
+    for name in ("dots", "sum"):
+        found = {
+            b: ops.edge_dots(graph, query_NHD, key_NHD, backend=b)
+            if name == "dots"
+            else ops.weighted_sum(graph, weight_EH, query_NHD, start_NHD=key_NHD, backend=b)
+            for b in BACKENDS
+        }
+        wanted = gradients(found["torch"], inputs)
+        for backend in ("fused", "dgl"):
+            _check_to_scale(found[backend], found["torch"], backend)
+            for leaf, grad in gradients(found[backend], inputs).items():
+                _check_to_scale(grad, wanted[leaf], f"{backend} {leaf}")
+
+
+def test_the_fused_edge_dots_have_the_gradient_of_finite_differences():
+    graph = tiny_graph()
+    inputs = _edge_inputs(graph, width=3)
     assert torch.autograd.gradcheck(
-        lambda weight, value: ops.weighted_sum(graph, weight, value, backend="fused"), (weight_EH, value_NHD)
+        lambda query, key: ops.edge_dots(graph, query, key, backend="fused"), (inputs["query_NHD"], inputs["key_NHD"])
     )
+
+
+def test_edge_dots_of_other_shapes_are_refused():
+    graph = tiny_graph()
+    with pytest.raises(
+        ConfigError, match=r"query_NHD must have the shape \(4, 2, 3\) for this graph, found \(5, 2, 3\)"
+    ):
+        ops.edge_dots(graph, torch.ones(5, 2, 3), torch.ones(5, 2, 3))
+    with pytest.raises(ConfigError, match=r"key_NHD must have the shape \(4, 2, 3\) for this graph, found \(4, 2, 1\)"):
+        ops.edge_dots(graph, torch.ones(4, 2, 3), torch.ones(4, 2, 1))
+    with pytest.raises(ConfigError, match="start_NHD must have the shape"):
+        ops.weighted_sum(graph, torch.ones(5, 2), torch.ones(4, 2, 3), start_NHD=torch.ones(4, 2, 1))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -224,7 +305,7 @@ def test_softmax_and_weighted_sum_apart_are_the_attention_together(backend, grap
 
 
 def test_fused_gives_the_same_bits_each_time_and_the_same_values_on_one_thread():
-    graph = _larger_graph()
+    graph = _larger_graph(num_edges=9_000)  # enough for two threads
     inputs = random_inputs(graph, num_heads=2, width=8, dtype=torch.float32)
     runs = [gradients(attend(graph, inputs, backend="fused"), inputs) for _ in range(2)]
     before = torch.get_num_threads()
@@ -257,6 +338,26 @@ def test_fused_holds_no_tensor_of_edges_times_width():
         assert max(math.prod(shape) for shape in saved) == graph.num_edges * width  # the hook does see them
 
 
+def test_numba_leaves_torch_the_threads_that_it_was_given():
+    code = (
+        "import torch\n"
+        "from mmkg.encoders import ops\n"
+        "from tests.encoders.graphs import tiny_graph\n"
+        "ops.edge_dots(tiny_graph(), torch.ones(4, 1, 1), torch.ones(4, 1, 1), backend='fused')\n"
+        "print(torch.get_num_threads())\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
+    assert run.stdout == "1\n", run.stderr
+
+
 def test_auto_is_fused_for_floats_on_the_cpu_and_torch_elsewhere():
     assert ops.choose_backend("auto", torch.zeros(1)) == "fused"
     assert ops.choose_backend("auto", torch.zeros(1, dtype=torch.float64)) == "fused"
@@ -286,6 +387,24 @@ def test_inputs_that_do_not_fit_are_refused():
         ops.attend(graph, terms_of(inputs), inputs["value_NHD"], inputs["vector_RHD"][:1])
     with pytest.raises(ConfigError, match="keep_E must be bool"):
         attend(graph, inputs, keep_E=torch.ones(5, dtype=torch.int64))
+
+
+def _edge_inputs(graph, *, width, seed=0, dtype=torch.float64):
+    """Leaves with gradient: two vectors of a node for each of two heads, and a weight of an edge."""
+    generator = np.random.default_rng(seed)
+    shapes = {
+        "query_NHD": (graph.num_nodes, 2, width),
+        "key_NHD": (graph.num_nodes, 2, width),
+        "weight_EH": (graph.num_edges, 2),
+    }
+    return {
+        name: torch.tensor(generator.normal(size=shape), dtype=dtype).requires_grad_() for name, shape in shapes.items()
+    }
+
+
+def _check_to_scale(found, expected, name):
+    scale = float(expected.detach().abs().max()) or 1.0
+    torch.testing.assert_close(found / scale, expected / scale, rtol=1e-5, atol=1e-5, msg=name)
 
 
 def _larger_graph(num_edges: int = 400):
