@@ -43,6 +43,32 @@ def plot_learning_curves(
     return to_png(figure)
 
 
+def plot_sweep(lines: Mapping[str, Sequence[Interval]], places: Sequence[str], *, score: str, setting: str) -> bytes:
+    """Draw a score with its interval over the values of one setting, a line for each value of another.
+
+    Args:
+        lines: name -> one interval for each place.
+        places: values of the setting along the axis, in order.
+        score: what is drawn.
+        setting: what changes along the axis.
+    """
+    figure = new_figure(height=3.6, width=6.5)
+    axes = figure.subplots()
+    for number, (colour, (name, intervals)) in enumerate(zip(_colours(len(lines)), lines.items(), strict=True)):
+        shift = 0.06 * (number - (len(lines) - 1) / 2)  # so that bars stand beside each other
+        at = [place + shift for place in range(len(intervals))]
+        below = [one.value - one.low for one in intervals]
+        above = [one.high - one.value for one in intervals]
+        values = [one.value for one in intervals]
+        axes.errorbar(at, values, yerr=[below, above], fmt="o-", color=colour, label=name, ms=4, capsize=3, lw=1)
+    axes.set_xticks(range(len(places)), list(places))
+    axes.set_xlabel(setting)
+    axes.set_ylabel(score)
+    axes.grid(color=GRID)
+    axes.legend(fontsize=8)
+    return to_png(figure)
+
+
 def plot_mrr(intervals: Mapping[str, Interval]) -> bytes:
     """Draw the MRR of each run with its interval, one below the other."""
     figure = new_figure(height=0.8 + 0.4 * len(intervals), width=6.0)

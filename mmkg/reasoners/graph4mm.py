@@ -15,7 +15,7 @@ graph's side, d width of a word embedding.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -94,14 +94,17 @@ class Graph4mm(nn.Module):
             num_relations=num_relations if config.relations else 0,
             num_places=config.places,
             max_tokens=config.max_node_tokens,
-            marks_targets=True,
+            marks_targets=config.reads == "graph",
         )
+        self.text_norm = nn.LayerNorm(config.width)
+        self.output = nn.Linear(config.width, llm.width)
+        if config.reads == "mean":
+            return
         self.image_nodes = NodeRows(llm, width=config.width, dimension=dimension)
         self.text_structure = self._new_structure(config.text_structure)
         shares = config.modalities != "separate" and config.text_structure == config.image_structure == "diffused"
         self.image_structure = self.text_structure if shares else self._new_structure(config.image_structure)
-        # rows of texts, of pictures and queries begin on one scale. Ours
-        self.text_norm, self.image_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.image_norm = nn.LayerNorm(config.width)  # as text_norm: rows and queries begin on one scale. Ours
         self.gcn: nn.Module | None = None
         if config.graph_as_modality:
             settings = {"node_width": config.width, "num_layers": 2}
@@ -117,7 +120,6 @@ class Graph4mm(nn.Module):
                 pass_text=config.pass_text,
             )
         )
-        self.output = nn.Linear(config.width, llm.width)
 
     def _new_structure(self, structure: Structure) -> nn.Module | None:
         config = self.config
@@ -158,15 +160,19 @@ class Graph4mm(nn.Module):
         text_BLd, mask_BL = self.prompts.embed(tokens)
         text = rows_of_items(text_BLd, mask_BL)
         if not self.config.reads_graph:
-            none = text_BLd.new_zeros(0, self.llm.width)
-            prompt = self.prompts.fill([{"text": row, "graph": none} for row in text])
+            nothing = text_BLd.new_zeros(0, self.llm.width)
+            prompt = self.prompts.fill([{"text": row, "graph": nothing} for row in text])
             return Graph4mmRead(prompt=prompt, tokens=tokens)
         if len(subgraphs) != len(tokens):
             raise ConfigError(f"expected a subgraph for each of {len(tokens)} questions, found {len(subgraphs)}")
         texts, images = zip(*(self._parts_of(subgraph) for subgraph in subgraphs), strict=True)
         device = text_BLd.device
         text_batch, image_batch = batch_multimodal(texts).to(device), batch_multimodal(images).to(device)
-        text_NW, image_NW = self.text_nodes(texts, text_batch), self.image_nodes(images, image_batch)
+        text_NW = self.text_nodes(texts, text_batch)
+        if self.config.reads == "mean":
+            row_BKW, mask_BK = _mean(self.text_norm(text_NW), text_batch)
+            return self._prompt(tokens, text, row_BKW, mask_BK)
+        image_NW = self.image_nodes(images, image_batch)
         # sums over many edges stay in float32, whatever the rest is computed in
         with torch.autocast(device.type, enabled=False):
             target_BW = self._target(text_batch, text_NW.float()) if self.gcn is not None else None
@@ -189,9 +195,8 @@ class Graph4mm(nn.Module):
         if out.text_BTd is not None:
             row_BKW = torch.cat([row_BKW, out.text_BTd], dim=1)
             mask_BK = torch.cat([mask_BK, text_batch.mask_GM], dim=1)
-        graph = rows_of_items(self.output(row_BKW), mask_BK)
-        prompt = self.prompts.fill([{"text": row, "graph": rows} for row, rows in zip(text, graph, strict=True)])
-        return Graph4mmRead(prompt=prompt, tokens=tokens, query_BQW=out.query_BQd, text_NW=text_NW, image_NW=image_NW)
+        read = self._prompt(tokens, text, row_BKW, mask_BK)
+        return replace(read, query_BQW=out.query_BQd, text_NW=text_NW, image_NW=image_NW)
 
     def answer_loss(self, read: Graph4mmRead, targets: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return the loss of each item, (B,), summed over tokens, and how many they are.
@@ -216,9 +221,20 @@ class Graph4mm(nn.Module):
         """Return how many rows a prompt has; see :class:`~mmkg.reasoners.prompts.Reasoner`."""
         rows = 0
         if self.config.reads_graph and subgraph.num_nodes and "graph" in self.prompts.template.slots:
+            num_texts = int((~subgraph.is_image).sum())
+            if self.config.reads == "mean":
+                return self.prompts.fixed_rows + int(num_texts > 0), 1
             rows = self.config.num_queries + int(self.config.graph_as_modality)
-            rows += int((~subgraph.is_image).sum()) if self.config.pass_text else 0
+            rows += num_texts if self.config.pass_text else 0
         return self.prompts.fixed_rows + rows, 1
+
+    def _prompt(
+        self, tokens: Sequence[Sequence[int]], text: Sequence[Tensor], row_BKW: Tensor, mask_BK: Tensor
+    ) -> Graph4mmRead:
+        """Texts and rows of the graph in the template's places."""
+        graph = rows_of_items(self.output(row_BKW), mask_BK)
+        prompt = self.prompts.fill([{"text": row, "graph": rows} for row, rows in zip(text, graph, strict=True)])
+        return Graph4mmRead(prompt=prompt, tokens=tokens)
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
@@ -273,3 +289,10 @@ def _padded(row_NW: Tensor, batch: MultimodalBatch) -> Tensor:
     if not len(row_NW):
         return row_NW.new_zeros(*batch.mask_GM.shape, row_NW.shape[1])
     return row_NW[batch.node_GM]
+
+
+def _mean(row_NW: Tensor, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:
+    """The mean row of each graph, (G, 1, W), and where there is one."""
+    row_GMW = _padded(row_NW, batch) * batch.mask_GM[:, :, None]
+    count_G = batch.mask_GM.sum(1)
+    return row_GMW.sum(1, keepdim=True) / count_G.clamp(min=1)[:, None, None], (count_G > 0)[:, None]

@@ -16,8 +16,9 @@ class Graph4mmConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    reads: Literal["graph", "nothing"] = "graph"
-    """Whether the subgraph is read at all; of "nothing" the language model has the text alone."""
+    reads: Literal["graph", "mean", "nothing"] = "graph"
+    """graph: what queries find; mean: one row, the mean of the text nodes' rows, the control that has no attention;
+    nothing: the language model has the text alone."""
     text_structure: Structure = "diffused"
     """diffused | hop_aware | none, of the text subgraph: the paper's table 3 mixes them by modality."""
     image_structure: Structure = "diffused"
@@ -85,7 +86,7 @@ class Graph4mmConfig(BaseModel):
     @property
     def reads_graph(self) -> bool:
         """Whether anything beside the text is read."""
-        return self.reads == "graph"
+        return self.reads != "nothing"
 
     @property
     def left_out(self) -> float:
