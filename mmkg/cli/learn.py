@@ -44,6 +44,8 @@ def train(
     Example: mmkg train mr_mkg/synthetic_tiny
 
     Example: mmkg train mr_mkg/mars --data FOLDER --seeds 3
+
+    Example: mmkg train graph4mm/describe --data FOLDER
     """
     require("torch", extra="graph", needed_by="mmkg train")
     from mmkg.cli.learning import Learning, train_by_recipe
@@ -109,6 +111,14 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     if "rows" in metrics:
         _print_analogies(metrics)
         return
+    if "texts" in metrics:
+        _print_texts(metrics)
+        return
+    if "over_seeds" in metrics:
+        figures = metrics["over_seeds"].items()
+        rows = [[name, f"{one['mean']:.4f} ± {one['standard_deviation']:.4f}"] for name, one in figures]
+        print_table([metrics["name"], f"mean ± deviation over {metrics['seeds']} seeds"], rows)
+        return
     if "accuracy" in metrics:
         _print_answers(metrics)
         return
@@ -170,6 +180,17 @@ def _print_answers(metrics: dict[str, Any]) -> None:
     if "chance" in metrics:
         rows.append(["chance", f"{metrics['chance']:.4f}", ""])
     print_table([metrics["name"], "value", "95 % interval"], rows)
+
+
+def _print_texts(metrics: dict[str, Any]) -> None:
+    """Print scores of what was written freely, beside controls without a model; teacher-forced scores last."""
+    named = {"written": metrics["texts"], **metrics.get("controls", {}), "teacher-forced": metrics["teacher_forced"]}
+    shown = ("bleu_4", "rouge_l", "cider")
+    rows = [
+        [name, *(f"{one[key]['value']:.4f} [{one[key]['low']:.4f}, {one[key]['high']:.4f}]" for key in shown)]
+        for name, one in named.items()
+    ]
+    print_table([metrics["name"], "BLEU-4", "ROUGE-L", "CIDEr"], rows)
 
 
 def _say(line: str) -> None:

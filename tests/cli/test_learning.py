@@ -8,6 +8,7 @@ import pytest
 
 from mmkg.cli import main
 from mmkg.cli.learning import KINDS, list_all_recipes
+from tests.tasks.described_files import write_described
 from tests.tasks.visual_genome_files import draw_pictures, parts, write_files
 from tests.training.made_mars import write_mars
 from tests.training.test_scienceqa_run import write_problems
@@ -37,6 +38,8 @@ def test_every_recipe_is_of_one_kind():
         (("mr_mkg/synthetic_tiny", "--seeds", "2"), "one seed at a time: --set random_seed=1"),
         (("link_prediction/complex",), "learns from --build BUILD; missing: --build"),
         (("contrastive/atlas_clip", "--build", "x"), "missing: --pictures"),
+        (("graph4mm/describe",), "learns from --data DATA or --build BUILD; missing: --data or --build"),
+        (("graph4mm/paths_tiny", "--data", "x"), "learns from nothing but its own settings; leave out --data"),
         (("mr_mkg/mars_tiny", "--data", "x", "--set", "epoch=3"), "no setting of a recipe is called 'epoch'"),
         (("mr_mkg/mars_tiny", "--data", "nowhere"), "nowhere"),
     ],
@@ -153,3 +156,17 @@ def test_what_cannot_be_evaluated_is_told(monkeypatch, capsys, tmp_path):
         status, _, error = run(monkeypatch, capsys, "evaluate", str(folder))
         assert status == 1
         assert message in " ".join(error.split())
+
+
+def test_a_run_that_describes_prints_scores_beside_controls_and_several_seeds_their_mean(monkeypatch, capsys, tmp_path):
+    data, folder = write_described(tmp_path / "data"), tmp_path / "run"
+    settings = [part for key in ("epochs=1", "bootstrap_draws=5", "valid_questions=4") for part in ("--set", key)]
+    asked = ("train", "graph4mm/describe_tiny", "--data", str(data), *settings)
+    status, output, error = run(monkeypatch, capsys, *asked, "--seeds", "2", "--run", str(folder))
+    assert status == 0, error
+    assert "mean ± deviation over 2 seeds" in output
+    assert "texts.rouge_l" in output
+    status, output, error = run(monkeypatch, capsys, "evaluate", str(folder / "seed-0"), "--split", "valid")
+    assert status == 0, error
+    for shown in ("ROUGE-L", "medoid", "teacher-forced", "report-valid.html"):
+        assert shown in output

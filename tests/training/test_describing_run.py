@@ -12,13 +12,13 @@ from mmkg.reasoners.llm_config import LlmConfig
 from mmkg.subgraphs.assemble import Picture
 from mmkg.tasks.descriptions import read_described_graph
 from mmkg.training.reasoning.describing.data import prepare_descriptions
-from mmkg.training.reasoning.describing.language import FOLDER
 from mmkg.training.reasoning.describing.recipe import (
     NeighbourhoodConfig,
     list_describing_recipes,
     open_describing_recipe,
 )
 from mmkg.training.reasoning.describing.run import evaluate_descriptions, read_descriptions, train_descriptions
+from mmkg.training.reasoning.own_language_model import FOLDER
 from mmkg.training.run_folder import read_json
 from tests.tasks.described_files import write_described
 
@@ -114,11 +114,15 @@ def test_the_placebo_has_its_own_name_and_the_surroundings_of_another(graph):
 
 
 @pytest.mark.capability("G4-17")
-def test_neighbours_can_stand_in_words_and_relations_alone(graph):
-    data = prepare_descriptions(graph, CONFIG.model_copy(update={"in_words": True}))
-    question = data.questions.test[0]
-    said = question.text.split(" ; ")
-    assert said == [*reversed(question.subgraph.labels[1:]), question.subgraph.labels[0]]
+def test_nodes_can_stand_in_words_and_relations_alone(graph):
+    data = prepare_descriptions(graph, CONFIG.model_copy(update={"num_in_words": 5}))
+    for question in data.questions.test:
+        *nodes, name = question.text.split(" ; ")
+        assert name == question.subgraph.labels[0]
+        assert len(nodes) == min(5, question.subgraph.num_nodes - 1)
+        assert set(nodes) <= set(question.subgraph.labels[1:])
+    person = next(one for one in data.questions.test if one.key.startswith("/p/"))
+    assert all(node.startswith("Person") for node in person.text.split(" ; ")[-4:])  # alike ones stand next to the name
     bare = prepare_descriptions(graph, CONFIG.model_copy(update={"shown": "relations"}))
     assert all(label is None for one in all_questions(bare) for label in one.subgraph.labels)
 
@@ -212,7 +216,7 @@ def test_every_recipe_says_what_it_changes():
     assert recipes["graph4mm/describe_no_text_structure"].model.text_structure == "none"
     assert recipes["graph4mm/describe_hop_aware"].model.text_structure == "hop_aware"
     assert recipes["graph4mm/describe_gnn"].model.graph_as_modality
-    assert recipes["graph4mm/describe_words"].data.in_words
+    assert not recipes["graph4mm/describe_words"].model.reads_graph
     assert not recipes["graph4mm/describe_name"].model.reads_graph
     assert recipes["graph4mm/describe_relations"].data.shown == "relations"
     assert recipes["graph4mm/describe_mean"].model.reads == "mean"

@@ -153,13 +153,11 @@ class _Maker:
         kept = near[: self.config.max_neighbours]
         self.cut["neighbours"] += len(near)
         self.cut["neighbours_not_shown"] += len(near) - len(kept)
-        others = [*kept, *(one for one in alike if one >= 0 and one != entity and one not in kept)]
+        similar = [one for one in alike if one >= 0 and one != entity]
+        others = [*kept, *(one for one in similar if one not in kept)]
         subgraph = self._subgraph(entity, around, others)
-        name = self.graph.names[entity]
-        text = name
-        if self.config.in_words:
-            said = [self.graph.names[one] if self.shown[one] is None else self._text(one) for one in reversed(others)]
-            text = " ; ".join([*said, name])
+        said = list(dict.fromkeys([*similar, *kept]))[: self.config.num_in_words]
+        text = " ; ".join([*(self._text(one) for one in reversed(said)), self.graph.names[entity]])
         description = self.graph.descriptions[entity]
         return GraphQuestion(key=self.graph.entity_ids[entity], text=text, subgraph=subgraph, answer=description or "")
 

@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmkg.errors import ConfigError, unknown_name
 from mmkg.reasoners.graph4mm_config import Graph4mmConfig
 from mmkg.reasoners.llm_config import LlmConfig
+from mmkg.training.reasoning.own_language_model import OWN
 from mmkg.training.reasoning.recipe import QuestionRecipe
 from mmkg.training.recipes import change_recipe
 
 PREFIX = "graph4mm/describe"
-OWN = "own"
-"""As `llm.model`: a language model that is trained first, on names and descriptions of train entities."""
 
 
 class NeighbourhoodConfig(BaseModel):
@@ -37,8 +36,9 @@ class NeighbourhoodConfig(BaseModel):
     away, through a neighbour that is shown or not."""
     shown: Literal["texts", "relations"] = "texts"
     """texts: names, and descriptions of train entities; relations: which relations there are, and nothing else."""
-    in_words: bool = False
-    """Neighbours stand in the text, the farthest first, the entity's own name last: for a model that reads no graph."""
+    num_in_words: int = Field(default=0, ge=0)
+    """So many of the nodes stand in the prompt in words too, as the paper's neighbours do: alike entities first, then
+    neighbours; the first of them last, right before the entity's own name."""
     exchanged: bool = False
     """The placebo: each entity has its own name and the surroundings of another."""
     max_images: int = Field(default=2, ge=0)
@@ -74,7 +74,7 @@ _FULL: dict[str, Any] = {
     "weight_decay": 0.01,
     "warmup": 0.05,
     "gradient_clip": 1.0,
-    "max_text_tokens": 16,
+    "max_text_tokens": 160,
     "max_answer_tokens": 32,
     "choose_by": "loss",
     "valid_questions": 1000,
@@ -98,7 +98,7 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {  # name -> changes of model,
     "_no_structure": {"model": {**_NO_STRUCTURE, "relations": False, "places": 0}},
     "_hop_aware": {"model": {"text_structure": "hop_aware", "image_structure": "hop_aware"}},
     "_gnn": {"model": {**_NO_STRUCTURE, "graph_as_modality": True}},
-    "_words": {"model": {"reads": "nothing"}, "data": {"in_words": True}, "recipe": {"max_text_tokens": 160}},
+    "_words": {"model": {"reads": "nothing"}},
     "_name": {"model": {"reads": "nothing"}},
     "_relations": {"model": _NO_STRUCTURE, "data": {"shown": "relations", "max_alike": 0}},
     "_mean": {"model": {"reads": "mean", **_NO_STRUCTURE}, "data": {"max_alike": 0}},
