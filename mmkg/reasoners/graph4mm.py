@@ -47,7 +47,7 @@ class Graph4mmRead:
         prompt: rows for the language model.
         tokens: of each text.
         query_BQW: what the queries found; None where no graph is read.
-        text_NW: rows of the text nodes after their structure; None where no graph is read.
+        text_NW: rows of the text nodes as the queries read them; None where no graph is read.
         image_NW: the same of the pictures.
     """
 
@@ -78,6 +78,11 @@ class Graph4mm(nn.Module):
         super().__init__()
         self.config, self.llm = config, llm
         self.prompts = PromptMaker(llm, config.template, SLOTS)
+        if config.reads_graph and "graph" not in self.prompts.template.slots:
+            raise ConfigError(
+                f"the prompt '{config.template}' has no <graph>, so what is read of it would be lost; add it, or set "
+                "reads = 'nothing'"
+            )
         self._parts: WeakKeyDictionary[MultimodalSubgraph, tuple[MultimodalSubgraph, MultimodalSubgraph]]
         self._parts = WeakKeyDictionary()
         if config.loss == "whole" and llm.kind != "causal":
@@ -220,7 +225,7 @@ class Graph4mm(nn.Module):
     def prompt_rows(self, subgraph: MultimodalSubgraph, num_patches: int) -> tuple[int, int]:  # noqa: ARG002
         """Return how many rows a prompt has; see :class:`~mmkg.reasoners.prompts.Reasoner`."""
         rows = 0
-        if self.config.reads_graph and subgraph.num_nodes and "graph" in self.prompts.template.slots:
+        if self.config.reads_graph and subgraph.num_nodes:
             num_texts = int((~subgraph.is_image).sum())
             if self.config.reads == "mean":
                 return self.prompts.fixed_rows + int(num_texts > 0), 1
@@ -241,7 +246,8 @@ class Graph4mm(nn.Module):
     def _parts_of(self, subgraph: MultimodalSubgraph) -> tuple[MultimodalSubgraph, MultimodalSubgraph]:
         """Text and image subgraph; cut once for each subgraph, and kept as long as it lives."""
         if subgraph not in self._parts:
-            self._parts[subgraph] = (subgraph.text_subgraph(), subgraph.image_subgraph())
+            images = subgraph.image_subgraph(lent=self.config.lent_edges)
+            self._parts[subgraph] = (subgraph.text_subgraph(), images)
         return self._parts[subgraph]
 
     def _target(self, batch: MultimodalBatch, text_NW: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ class Graph4mmConfig(BaseModel):
     modalities: Literal["shared", "separate", "joint"] = "shared"
     """One diffusion's weights for both subgraphs (released), weights of their own, or one diffusion over both at once
     and the edges between them (ours)."""
+    lent_edges: bool = True
+    """Pictures are tied as their entities are, beside edges of their own; False where a subgraph says itself which
+    pictures belong together, as pages do."""
     graph_as_modality: bool = False
     """The baseline: one more row, a GCN's state of the target in the text subgraph, beside queries without it."""
     node_text: NodeText = "vectors"

@@ -109,8 +109,17 @@ def _digest(questions: Sequence[GraphQuestion]) -> str:
     said = hashlib.sha256()
     for one in questions:
         graph = one.subgraph
-        said.update(repr((one.key, one.text, one.answer, one.choices, graph.keys, graph.num_seeds)).encode())
-        parts = [graph.vector_ND, graph.has_vector_N, graph.kind_N, graph.src_E, graph.relation_E, graph.dst_E]
+        words = (one.key, one.text, one.answer, one.choices, graph.keys, graph.labels, graph.num_seeds)
+        said.update(repr(words).encode())
+        parts = [
+            graph.vector_ND,
+            graph.has_vector_N,
+            graph.kind_N,
+            graph.hop_N,
+            graph.src_E,
+            graph.relation_E,
+            graph.dst_E,
+        ]
         for array in (*parts, *([] if one.patches is None else [one.patches])):
             said.update(_array(array).encode())
     return said.hexdigest()

@@ -108,7 +108,7 @@ def train_scienceqa(
         cache_folder=cache_folder,
     )
     say(progress, f"{len(data.train):,} problems to learn from, {len(data.test):,} of {data.reported} to report on")
-    if llm is None and recipe.llm.lora is None:  # with LoRA each stage has one of its own
+    if llm is None and not recipe.llm.learns:  # one that learns is of one stage alone
         llm = open_llm(recipe.llm, device=choose_device(recipe.device))
     built = None if build_folder is None else str(build_folder.resolve())
     inputs = {"data": str(data_folder.resolve()), "build": built, "pictures": str(pictures_folder.resolve())}
@@ -284,8 +284,8 @@ def _without_model(recipe: ScienceQaRecipe, data: ScienceQaData, learner: Questi
     """The language model alone: question, context and options in words, the likeliest answer."""
     config = MrMkgConfig(knowledge="none", pictures=False, template="<text>")
     llm = learner.llm
-    if recipe.llm.lora is not None:
-        llm = open_llm(recipe.llm.model_copy(update={"lora": None}), device=learner.device)
+    if recipe.llm.learns:
+        llm = open_llm(recipe.llm.model_copy(update={"lora": None, "trains": False}), device=learner.device)
     alone = MrMkg(config, llm, relation_RD=torch.zeros(len(EXTRA_RELATIONS), 1))
     questions = answer_questions(change_recipe(recipe, {"rationale": "none"}), data, {})
     asking = QuestionLearner(alone, replace(questions, train=(), valid=()), learner.settings, device=learner.device)

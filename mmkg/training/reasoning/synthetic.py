@@ -72,7 +72,7 @@ def train_synthetic(
     going_on = resume and (run_folder / CONFIG).exists()  # else it was stopped before the model with graph began
     if not resume or going_on:
         check_run_folder(run_folder, recipe, resume=resume)
-    if llm is None and recipe.llm.lora is None:  # with LoRA each model has one of its own
+    if llm is None and not recipe.llm.learns:  # one that learns is of one model alone
         llm = open_llm(recipe.llm, device=choose_device(recipe.device))
     questions = synthetic_questions(recipe.data, random_seed=recipe.random_seed)
     control = change_recipe(recipe, {"model.knowledge": "none"})
