@@ -19,7 +19,7 @@ lint: setup  ## style, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-FIGURES := read_ntriples build_graph copy_store neo4j_load neo4j_files two_hop rgat_step retrieve_triples reasoner_step fetch_pictures embed_pictures search_vectors
+FIGURES := read_ntriples build_graph copy_store neo4j_load neo4j_files two_hop rgat_step hop_diffusion qformer_step retrieve_triples reasoner_step fetch_pictures embed_pictures search_vectors
 
 bench: setup  ## each figure of the design against its peer in the same run
 	for figure in $(FIGURES); do echo "== $$figure"; $(BIN)/python benchmarks/$$figure.py || exit 1; done

@@ -163,6 +163,9 @@ class Graph4mm(nn.Module):
             ConfigError: a question without text, or not a subgraph for each.
         """
         text_BLd, mask_BL = self.prompts.embed(tokens)
+        if self.training and self.config.word_dropout:
+            hidden_BL = torch.rand(mask_BL.shape, device=mask_BL.device) < self.config.word_dropout
+            text_BLd = text_BLd.masked_fill(hidden_BL[:, :, None], 0)
         text = rows_of_items(text_BLd, mask_BL)
         if not self.config.reads_graph:
             nothing = text_BLd.new_zeros(0, self.llm.width)

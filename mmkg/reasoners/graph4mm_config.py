@@ -72,6 +72,9 @@ class Graph4mmConfig(BaseModel):
     and does not use them."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """In the QFormer; none in the released code."""
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the text's words that the language model does not see when training. Ours: for one that would learn
+    names by heart."""
     loss: Literal["target", "whole"] = "target"
     """Learn to say the target, or (released) the text before it too; padding never counts, in the released code it
     does."""

@@ -163,9 +163,10 @@ def test_the_language_model_knows_train_entities_alone(finished, folder, graph):
     rows = (run / FOLDER / "text.tsv").read_text().splitlines()[1:]
     data = prepare_descriptions(graph, open_describing_recipe("graph4mm/describe_tiny").data)
     test_names = {graph.names[at] for at in data.split.test.tolist()}
-    learnt = [row.split("\t") for row in rows if row.startswith("train")]
-    assert {row[2] for row in learnt} == {graph.names[at] for at in data.split.train.tolist()}
-    assert not test_names & {row[2] or row[3] for row in learnt}
+    learnt = [row.split("\t")[3] for row in rows if row.startswith("train")]
+    train = data.split.train.tolist()
+    assert learnt == [text for at in train for text in (graph.names[at], graph.descriptions[at])]
+    assert not test_names & set(learnt)
 
 
 def test_a_finished_run_is_measured_again_alike_and_refuses_other_data(finished, folder, tmp_path):

@@ -35,12 +35,12 @@ def open_language_model(
 
 
 def _rows(data: DescribingData) -> Iterator[LanguageRow]:
-    """Of a described train entity its name and what it is, of every other its name alone."""
+    """Names and descriptions as statements of their own: which name has which description is for the run to learn."""
     hidden = {*data.split.valid.tolist(), *data.split.test.tolist()}
     for entity, (name, shown) in enumerate(zip(data.graph.names, data.shown, strict=True)):
-        if shown is not None:
-            yield "train", "description", name, shown
-        elif entity not in hidden:
+        if entity not in hidden:
             yield "train", "statement", "", name
+        if shown is not None:
+            yield "train", "statement", "", shown
     for one in data.split.valid.tolist():
-        yield "valid", "description", data.graph.names[one], data.graph.descriptions[one] or ""
+        yield "valid", "statement", "", data.graph.descriptions[one] or ""
