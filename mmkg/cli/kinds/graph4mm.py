@@ -1,9 +1,9 @@
-"""Graph4MM: entities that are described, and ways whose answer lies hops away."""
+"""Graph4MM: entities that are described, sections of pages, and ways whose answer lies hops away."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from mmkg.cli.kinds.base import Evaluated, Evaluating, Kind, Learning, asked_seeds, evaluated_split
+from mmkg.cli.kinds.base import Evaluated, Evaluating, Kind, Learning, asked_seeds, evaluated_split, given_folder
 
 
 def _describing(asked: Learning) -> dict[str, Any]:
@@ -30,6 +30,21 @@ def _paths(asked: Learning) -> dict[str, Any]:
     )
 
 
+def _pages(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.pages.recipe import open_page_recipe
+    from mmkg.training.reasoning.pages.run import train_pages
+
+    return train_pages(
+        open_page_recipe(asked.recipe, asked.changes),
+        asked.run_folder,
+        data=given_folder(asked.data),
+        pictures_folder=asked.pictures,
+        seeds=asked_seeds(asked),
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
 def _evaluate_describing(asked: Evaluating) -> Evaluated:
     from mmkg.builds import find_build_folder
     from mmkg.training.reasoning.describing.run import evaluate_descriptions
@@ -47,6 +62,15 @@ def _evaluate_paths(asked: Evaluating) -> Evaluated:
     return evaluated_split(asked, lambda split: evaluate_paths(asked.run_folder, split=split))
 
 
+def _evaluate_pages(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.pages.run import evaluate_pages
+
+    return evaluated_split(
+        asked,
+        lambda split: evaluate_pages(asked.run_folder, split=split, data=asked.data, pictures_folder=asked.pictures),
+    )
+
+
 def _list_graph4mm_describe() -> tuple[str, ...]:
     from mmkg.training.reasoning.describing.recipe import list_describing_recipes
 
@@ -57,6 +81,12 @@ def _list_graph4mm_paths() -> tuple[str, ...]:
     from mmkg.training.reasoning.paths import list_path_recipes
 
     return list_path_recipes()
+
+
+def _list_graph4mm_pages() -> tuple[str, ...]:
+    from mmkg.training.reasoning.pages.recipe import list_page_recipes
+
+    return list_page_recipes()
 
 
 KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
@@ -71,5 +101,14 @@ KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
     ),
     "graph4mm/paths": Kind(
         list_recipes=_list_graph4mm_paths, needs=(), train=_paths, asked_by=("split",), evaluate=_evaluate_paths
+    ),
+    "graph4mm/pages": Kind(
+        list_recipes=_list_graph4mm_pages,
+        needs=("data",),
+        may_have=("pictures",),
+        several_seeds=True,
+        train=_pages,
+        asked_by=("data", "pictures", "split"),
+        evaluate=_evaluate_pages,
     ),
 }
