@@ -114,6 +114,9 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     if "texts" in metrics:
         _print_texts(metrics)
         return
+    if "class_is_said" in metrics:
+        _print_classes(metrics)
+        return
     if "over_seeds" in metrics:
         figures = metrics["over_seeds"].items()
         rows = [[name, f"{one['mean']:.4f} ± {one['standard_deviation']:.4f}"] for name, one in figures]
@@ -180,6 +183,17 @@ def _print_answers(metrics: dict[str, Any]) -> None:
     if "chance" in metrics:
         rows.append(["chance", f"{metrics['chance']:.4f}", ""])
     print_table([metrics["name"], "value", "95 % interval"], rows)
+
+
+def _print_classes(metrics: dict[str, Any]) -> None:
+    """Print accuracy on seen and unseen classes, among their kind and among all, beside controls without a model."""
+    rows = []
+    for group, measured in metrics["groups"].items():
+        for name, one in {metrics["name"]: measured, **measured["controls"]}.items():
+            value, macro = one["by_class"], one["macro"]
+            shown = f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+            rows.append([group.replace("_", " "), name, shown, f"{macro['value']:.4f}", f"{one['chance']:.4f}"])
+    print_table(["classes", "", "accuracy, interval by class", "mean over classes", "chance"], rows)
 
 
 def _print_texts(metrics: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from mmkg.cli.learning import KINDS, list_all_recipes
 from tests.tasks.described_files import write_described
 from tests.tasks.visual_genome_files import draw_pictures, parts, write_files
 from tests.training.made_mars import write_mars
+from tests.training.test_classes_run import write_markg
 from tests.training.test_scienceqa_run import write_problems
 
 
@@ -169,4 +170,14 @@ def test_a_run_that_describes_prints_scores_beside_controls_and_several_seeds_th
     status, output, error = run(monkeypatch, capsys, "evaluate", str(folder / "seed-0"), "--split", "valid")
     assert status == 0, error
     for shown in ("ROUGE-L", "medoid", "teacher-forced", "report-valid.html"):
+        assert shown in output
+
+
+def test_a_run_that_tells_classes_prints_seen_and_unseen_ones_beside_controls(monkeypatch, capsys, tmp_path):
+    data, folder = write_markg(tmp_path / "data"), tmp_path / "run"
+    settings = [part for key in ("epochs=1", "bootstrap_draws=5") for part in ("--set", key)]
+    asked = ("train", "graph4mm/classes_tiny", "--data", str(data), "--run", str(folder), *settings)
+    status, output, error = run(monkeypatch, capsys, *asked)
+    assert status == 0, error
+    for shown in ("seen of all", "unseen of all", "nearest class name", "graph4mm/classes_tiny"):
         assert shown in output

@@ -1,4 +1,4 @@
-"""Graph4MM: entities that are described, sections of pages, and ways whose answer lies hops away."""
+"""Graph4MM: descriptions and classes of entities, sections of pages, and ways whose answer lies hops away."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,6 +45,20 @@ def _pages(asked: Learning) -> dict[str, Any]:
     )
 
 
+def _classes(asked: Learning) -> dict[str, Any]:
+    from mmkg.training.reasoning.classes.recipe import open_class_recipe
+    from mmkg.training.reasoning.classes.run import train_classes
+
+    return train_classes(
+        open_class_recipe(asked.recipe, asked.changes),
+        asked.run_folder,
+        data_folder=given_folder(asked.data),
+        seeds=asked_seeds(asked),
+        resume=asked.resume,
+        progress=asked.progress,
+    )
+
+
 def _evaluate_describing(asked: Evaluating) -> Evaluated:
     from mmkg.builds import find_build_folder
     from mmkg.training.reasoning.describing.run import evaluate_descriptions
@@ -71,6 +85,12 @@ def _evaluate_pages(asked: Evaluating) -> Evaluated:
     )
 
 
+def _evaluate_classes(asked: Evaluating) -> Evaluated:
+    from mmkg.training.reasoning.classes.run import evaluate_classes
+
+    return evaluated_split(asked, lambda split: evaluate_classes(asked.run_folder, split=split, data_folder=asked.data))
+
+
 def _list_graph4mm_describe() -> tuple[str, ...]:
     from mmkg.training.reasoning.describing.recipe import list_describing_recipes
 
@@ -87,6 +107,12 @@ def _list_graph4mm_pages() -> tuple[str, ...]:
     from mmkg.training.reasoning.pages.recipe import list_page_recipes
 
     return list_page_recipes()
+
+
+def _list_graph4mm_classes() -> tuple[str, ...]:
+    from mmkg.training.reasoning.classes.recipe import list_class_recipes
+
+    return list_class_recipes()
 
 
 KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
@@ -110,5 +136,13 @@ KINDS: Mapping[str, Kind] = {  # by the start of the recipe's name
         train=_pages,
         asked_by=("data", "pictures", "split"),
         evaluate=_evaluate_pages,
+    ),
+    "graph4mm/classes": Kind(
+        list_recipes=_list_graph4mm_classes,
+        needs=("data",),
+        several_seeds=True,
+        train=_classes,
+        asked_by=("data", "split"),
+        evaluate=_evaluate_classes,
     ),
 }
