@@ -1,5 +1,6 @@
 """The scripts that train Graph4MM many times: the sweep over K and α, and the study of ablations and controls."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -17,13 +18,14 @@ TINY = [
 
 @pytest.fixture
 def scripts(monkeypatch):
+    """The two scripts; forgotten after, as if they had been called from a shell."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    for name in ("runs", "sweep", "study"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import study
-    import sweep
-
-    return sweep, study
+    names = ("runs", "sweep", "describe_study")
+    for name in names:
+        sys.modules.pop(name, None)
+    yield importlib.import_module("sweep"), importlib.import_module("describe_study")
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def test_the_sweep_has_an_interval_for_each_k_and_alpha_and_a_second_call_only_reads(scripts, tmp_path, capsys):
@@ -48,8 +50,8 @@ def test_the_study_pairs_every_row_and_control_with_the_first(scripts, tmp_path,
     data = write_described(tmp_path / "data")
     words = [str(data), "--work", str(tmp_path / "work"), "--seeds", "1", "--rows", "", "_name", "--set", *TINY]
     study.main(words)
-    found = json.loads((tmp_path / "work" / "study.json").read_text())
+    found = json.loads((tmp_path / "work" / "describe_study.json").read_text())
     others = {name.partition(" − ")[2] for name in found["paired"]}
     assert others == {"describe_name", "commonest", "most alike", "medoid", "medoid, rare pairs count more"}
     assert "Teacher-forced: no generation" in capsys.readouterr().out
-    assert "<h2>Paired by entity</h2>" in (tmp_path / "work" / "study.html").read_text()
+    assert "<h2>Paired by entity</h2>" in (tmp_path / "work" / "describe_study.html").read_text()

@@ -78,17 +78,18 @@ def test_nobody_sees_a_description_of_valid_or_test_nor_their_own(graph):
     assert seen_with_text > 50
 
 
-def test_what_is_not_shown_is_counted_and_the_rarest_neighbours_come_first(graph):
-    data = prepare_descriptions(graph, CONFIG.model_copy(update={"max_neighbours": 1, "max_alike": 0}))
+def test_what_is_not_shown_is_counted_and_each_relation_tells_its_rarest_neighbour_first(graph):
+    """A person has a town, a friend, and is the friend of one: one neighbour of each relation and direction."""
+    data = prepare_descriptions(graph, CONFIG.model_copy(update={"max_neighbours": 2, "max_alike": 0}))
     told = data.questions.told
     shown = sum(question.subgraph.num_nodes - 1 for question in all_questions(data))
-    assert told["neighbours"] - told["neighbours_not_shown"] == shown == len(all_questions(data))
-    degree = np.bincount(graph.triples[:, [0, 2]].ravel())
-    place = {key: at for at, key in enumerate(graph.entity_ids)}
-    for question in all_questions(data):
-        around = {h for h, _, t in graph.triples.tolist() if t == place[question.key]}
-        around |= {t for h, _, t in graph.triples.tolist() if h == place[question.key]}
-        assert degree[place[question.subgraph.keys[1]]] == min(degree[one] for one in around)
+    assert told["neighbours"] - told["neighbours_not_shown"] == shown == 2 * len(all_questions(data))
+    whole = prepare_descriptions(graph, CONFIG.model_copy(update={"max_neighbours": 99, "max_alike": 0}))
+    town = next(one for one in all_questions(whole) if one.key == "/t/Kiel")
+    people = {key for key in town.subgraph.keys if key.startswith("/p/")}
+    assert town.subgraph.keys[1] == "/c/Germany"  # the only one of its relation; of people there are five
+    assert len(people) == 5
+    assert set(town.subgraph.keys) == {"/t/Kiel", "/c/Germany", *people}
 
 
 def test_alike_entities_are_of_train_and_two_hops_away(graph):

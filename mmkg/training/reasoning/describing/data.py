@@ -118,12 +118,13 @@ class _Maker:
         self.dimension = len(known[0]) if known else 0
         count = len(graph.entity_ids)
         self.facts: dict[int, list[tuple[int, int]]] = defaultdict(list)  # head -> relation, tail
-        self.near: dict[int, set[int]] = defaultdict(set)
+        # entity -> relation and direction -> its neighbours
+        self.facts_of: dict[int, dict[tuple[int, bool], set[int]]] = defaultdict(lambda: defaultdict(set))
         for head, relation, tail in graph.triples.tolist():
             self.facts[head].append((relation, tail))
             if head != tail:
-                self.near[head].add(tail)
-                self.near[tail].add(head)
+                self.facts_of[head][relation, False].add(tail)
+                self.facts_of[tail][relation, True].add(head)
         self.degree = np.bincount(graph.triples[:, [0, 2]].ravel(), minlength=count)
         self.cut = {"neighbours": 0, "neighbours_not_shown": 0}
 
@@ -149,7 +150,7 @@ class _Maker:
         return most_alike(pairs, entities, self.split.train, self.config.max_alike, weight=rarity)[0]
 
     def _question(self, entity: int, around: int, alike: Sequence[int]) -> GraphQuestion:
-        near = sorted(self.near[around] - {entity}, key=lambda other: (self.degree[other], other))
+        near = [other for other in self._neighbours(around) if other != entity]
         kept = near[: self.config.max_neighbours]
         self.cut["neighbours"] += len(near)
         self.cut["neighbours_not_shown"] += len(near) - len(kept)
@@ -160,6 +161,17 @@ class _Maker:
         text = " ; ".join([*(self._text(one) for one in reversed(said)), self.graph.names[entity]])
         description = self.graph.descriptions[entity]
         return GraphQuestion(key=self.graph.entity_ids[entity], text=text, subgraph=subgraph, answer=description or "")
+
+    def _neighbours(self, entity: int) -> list[int]:
+        """Neighbours, those first that tell most: of each relation and direction its rarest one, then its next one.
+
+        Among these, relations with few neighbours come first: a film has one director and many actors.
+        """
+        order = []
+        for others in self.facts_of[entity].values():
+            rarest = sorted(others, key=lambda other: (self.degree[other], other))
+            order += [(rank, len(others), self.degree[other], other) for rank, other in enumerate(rarest)]
+        return list(dict.fromkeys(other for *_, other in sorted(order)))
 
     def _subgraph(self, entity: int, around: int, others: Sequence[int]) -> MultimodalSubgraph:
         nodes = [around, *others]

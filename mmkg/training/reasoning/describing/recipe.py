@@ -29,9 +29,10 @@ class NeighbourhoodConfig(BaseModel):
     """Entities to report on; likewise."""
     split_seed: int = Field(default=0, ge=0)
     """Of the draw of both; another seed is another test."""
-    max_neighbours: int = Field(default=14, ge=0)
-    """Neighbours that are shown: those with fewest facts of their own first, since they tell most."""
-    max_alike: int = Field(default=10, ge=0)
+    max_neighbours: int = Field(default=24, ge=0)
+    """Neighbours that are shown: of each relation and direction the one with fewest facts of its own, relations with
+    few neighbours first, then the next one of each."""
+    max_alike: int = Field(default=8, ge=0)
     """Train entities that share most (relation, neighbour) pairs with it, rare pairs counting more: mostly two hops
     away, through a neighbour that is shown or not."""
     shown: Literal["texts", "relations"] = "texts"
@@ -64,7 +65,7 @@ _MODEL: dict[str, Any] = {
     "width": 128,
     "num_heads": 4,
     "num_queries": 16,
-    "places": 25,
+    "places": 33,
 }
 _FULL: dict[str, Any] = {
     "llm": LlmConfig(model=OWN, trains=True),

@@ -1,12 +1,13 @@
 """Describing entities of FB15k-237: Graph4MM against its ablations, baselines and controls; several seeds, paired.
 
-    python examples/graph4mm/study.py data/kg/freebase --work runs/describe --seeds 3 --jobs 2
+    python examples/graph4mm/describe_study.py data/kg/freebase --work runs/describe --seeds 3 --jobs 2
 
 The folder holds entity2wikidata.json, relation2text.txt and fb15k-237/train.txt, plain or gzipped. A folder for each
 row and seed below --work; finished ones are only read, so the same command goes on after a kill. At the end it prints,
-and writes to study.html and study.json: scores of each row as means over seeds with intervals by entity, the same by
-how often train has the description and with years masked, teacher-forced scores apart, and paired differences of the
-first row with every other. Intervals know the entities, not the seeds: the deviation over seeds stands beside them.
+and writes to describe_study.html and describe_study.json: scores of each row as means over seeds with intervals by
+entity, the same by how often train has the description and with years masked, teacher-forced scores apart, and paired
+differences of the first row with every other. Intervals know the entities, not the seeds: the deviation over seeds
+stands beside them.
 """
 
 import argparse
@@ -106,9 +107,9 @@ def report(
     parts = [html_note(note)]
     for heading, table in tables.items():
         parts += [f"<h2>{heading}</h2>", html_table(table[0], table[1:])]
-    write_bytes(work / "study.html", html_page("Describing entities of FB15k-237", parts).encode())
+    write_bytes(work / "describe_study.html", html_page("Describing entities of FB15k-237", parts).encode())
     paired = {name: {score: one.as_json() for score, one in found.items()} for name, found in differences.items()}
-    write_json(work / "study.json", {"tables": tables, "paired": paired})
+    write_json(work / "describe_study.json", {"tables": tables, "paired": paired})
 
 
 def without_model(
