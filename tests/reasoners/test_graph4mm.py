@@ -678,3 +678,17 @@ def test_a_page_ties_its_pictures_itself_and_an_entity_lends_its_edges():
         model = make_graph4mm(lent_edges=lent, image_structure="diffused", residual=False)
         rows = [ask(model, [one]).image_NW[0] for one in (PICTURED, moved)]
         assert torch.allclose(*rows) is not changes
+
+
+def test_words_are_hidden_when_training_alone():
+    """With nearly all of them hidden, rows of the text are zeros; those of the graph stay."""
+    model = make_graph4mm(word_dropout=0.999)
+    words = [model.llm.tokens(TEXTS[0])]
+    seen = model.eval().read_questions(words, [PICTURED], [None]).prompt
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = model.train().read_questions(words, [PICTURED], [None]).prompt
+    first, last = seen.place_of["text"][0].tolist()
+    assert (seen.row_BPd[0, first:last] != 0).any(dim=1).all()
+    assert (hidden.row_BPd[0, first:last] == 0).all()
+    assert torch.equal(seen.row_BPd[0, last:], hidden.row_BPd[0, last:])
