@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cells import print_table, shown
 from scipy.sparse import csr_array, diags_array, eye_array
 
-from mmkg.evaluation.bootstrap import FloatArray, Int64Array, Interval
+from mmkg.evaluation.bootstrap import FloatArray, Int64Array
 from mmkg.evaluation.pair_ranking import (
     PairRanks,
     compare_pairs,
@@ -242,16 +243,6 @@ def scores_of_test(
         ALL_3: combined(learn, test, together[0], TWO_STEPS),
         ALL: combined(learn, test, *together),
     }
-
-
-def shown(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.4f} [{interval.low:{sign}.4f}, {interval.high:{sign}.4f}]"
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
 
 
 if __name__ == "__main__":

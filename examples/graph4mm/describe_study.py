@@ -28,7 +28,8 @@ from mmkg.evaluation.text_scores import TextScores, average_runs, compare_runs, 
 from mmkg.shards import write_bytes, write_json
 from mmkg.tasks.descriptions import read_described_graph, shown_descriptions, split_descriptions
 from mmkg.training.reasoning.describing.recipe import open_describing_recipe
-from mmkg.training.reasoning.describing.run import SCORES, read_descriptions
+from mmkg.training.reasoning.describing.run import SCORES
+from mmkg.training.reasoning.run import read_answers
 
 ROWS = (
     "", "_no_text_structure", "_no_structure", "_hop_aware", "_gnn", "_words", "_name", "_relations", "_mean",
@@ -73,10 +74,10 @@ def report(
     runs: dict[str, list[TextScores]] = {}
     masked: dict[str, list[TextScores]] = {}
     for row, of_row in folders.items():
-        said = [read_descriptions(folder) for folder in of_row.values()]
-        runs[f"describe{row}"] = [score_texts([one[key][0] for key in keys], right) for one in said]
+        said = [read_answers(folder) for folder in of_row.values()]
+        runs[f"describe{row}"] = [score_texts([one[key].given for key in keys], right) for one in said]
         years = [mask_years(text) for text in right]
-        masked[f"describe{row}"] = [score_texts([mask_years(one[key][0]) for key in keys], years) for one in said]
+        masked[f"describe{row}"] = [score_texts([mask_years(one[key].given) for key in keys], years) for one in said]
     runs |= {name: [score_texts(texts, right)] for name, texts in controls.items()}
     first = next(iter(runs))
     tables = {

@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cells import print_table, shown
 
 from mmkg.config import EmbeddingsConfig
 from mmkg.embeddings import Embedder, open_embedder
 from mmkg.embeddings.pipeline import in_pieces
 from mmkg.encoders.hop_diffusion import diffuse
-from mmkg.evaluation.bootstrap import FloatArray, Int64Array, Interval
+from mmkg.evaluation.bootstrap import FloatArray, Int64Array
 from mmkg.evaluation.pair_ranking import (
     PairRanks,
     compare_pairs,
@@ -316,16 +317,6 @@ def of_rows(ranks: PairRanks, rows: np.ndarray) -> PairRanks:
         pessimistic=ranks.pessimistic[rows],
         placement=ranks.placement[rows],
     )
-
-
-def shown(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.4f} [{interval.low:{sign}.4f}, {interval.high:{sign}.4f}]"
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from mmkg.training.reasoning.classes.recipe import list_class_recipes, open_clas
 from mmkg.training.reasoning.classes.run import (
     compare_class_runs,
     evaluate_classes,
-    read_class_answers,
     train_classes,
 )
 from mmkg.training.reasoning.classes.semantic import SemanticLearner, SemanticReader
+from mmkg.training.reasoning.run import read_answers
 
 from .made_tiny_llm import make_tiny_llm
 
@@ -396,7 +396,7 @@ def test_a_language_model_of_its_own_chooses_by_likelihood(folder, cache, tmp_pa
     recipe = tiny(**{"answering": "likelihood", "llm.model": "own", "llm.trains": True, "epochs": 1})
     metrics = train_classes(recipe, tmp_path / "run", data_folder=folder, cache_folder=cache)
     assert set(metrics["groups"]) == set(GROUPS)
-    answers = read_class_answers(tmp_path / "run")
+    answers = read_answers(tmp_path / "run")
     assert all(answer.given in CLASSES for answer in answers.values())
     assert (tmp_path / "run" / "language_model" / "run" / "model").is_dir()
     again = evaluate_classes(tmp_path / "run", cache_folder=cache)

@@ -17,8 +17,9 @@ from mmkg.training.reasoning.describing.recipe import (
     list_describing_recipes,
     open_describing_recipe,
 )
-from mmkg.training.reasoning.describing.run import evaluate_descriptions, read_descriptions, train_descriptions
+from mmkg.training.reasoning.describing.run import evaluate_descriptions, train_descriptions
 from mmkg.training.reasoning.own_language_model import FOLDER
+from mmkg.training.reasoning.run import read_answers
 from mmkg.training.run_folder import read_json
 from tests.tasks.described_files import write_described
 
@@ -144,9 +145,9 @@ def test_pictures_of_a_build_become_nodes(graph):
 @pytest.mark.capability("G4-14", "G4-15")
 def test_a_run_tells_written_text_from_teacher_forced_and_stands_beside_controls(finished):
     metrics, run = finished
-    written = read_descriptions(run)
+    written = read_answers(run)
     assert len(written) == 8
-    given, right = zip(*written.values(), strict=True)
+    given, right = zip(*((one.given, one.right) for one in written.values()), strict=True)
     again = score_texts(given, right, draws=10)
     assert metrics["texts"]["rouge_l"]["value"] == pytest.approx(again.scores["rouge_l"].value)
     assert metrics["teacher_forced"] != metrics["texts"]

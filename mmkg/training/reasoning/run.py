@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from mmkg.errors import TrainingError
 from mmkg.evaluation.answers import GivenAnswer, failed_answers, score_answers
 from mmkg.evaluation.answers_report import make_answers_report
 from mmkg.evaluation.plots import plot_learning_curves
@@ -39,7 +42,7 @@ from mmkg.training.run_folder import (
     read_history,
     read_json,
 )
-from mmkg.training.runner import OpenedRun, Progress, run_to_end, say, training_summary
+from mmkg.training.runner import OpenedRun, Progress, over_seeds, run_to_end, say, training_summary
 
 NOTHING_LEARNS = "nothing of this model learns; it was measured as it is"
 
@@ -206,12 +209,37 @@ def _finish(
     *,
     split: str | None = None,
 ) -> dict[str, Any]:
-    """Answer the test questions; write answers, plot and report; return the metrics."""
+    """Answer the test questions, measure, and report."""
     asked = learner.questions.test
     answers = ask(learner, asked) if ask is not None else learner.answer(asked)
-    score = score_answers(answers, draws=recipe.bootstrap_draws, random_seed=recipe.random_seed)
     measured = Measured() if measure is None else measure(learner, answers)
-    parameters = trainable_report(learner.model)
+    further = {**further, "padding": _told(learner)["padding"]}
+    return report_answers(recipe, learner.model, answers, measured, run_folder, further, split=split)
+
+
+def report_answers(
+    recipe: QuestionRecipe,
+    model: nn.Module,
+    answers: Sequence[GivenAnswer],
+    measured: Measured,
+    run_folder: Path,
+    further: Mapping[str, Any],
+    *,
+    split: str | None = None,
+) -> dict[str, Any]:
+    """Write answers, plot and report of a run; return the metrics.
+
+    Args:
+        recipe: of the run.
+        model: that answered.
+        answers: to the questions that are reported on.
+        measured: what else came out.
+        run_folder: of the run, with its environment and history.
+        further: more entries for the metrics.
+        split: of an evaluation, whose metrics are written too; None at the end of training.
+    """
+    score = score_answers(answers, draws=recipe.bootstrap_draws, random_seed=recipe.random_seed)
+    parameters = trainable_report(model)
     metrics: dict[str, Any] = {
         "name": recipe.name,
         "random_seed": recipe.random_seed,
@@ -219,7 +247,6 @@ def _finish(
         **measured.numbers,
         **further,
         "parameters": parameters.as_json(),
-        "padding": _told(learner)["padding"],
         "failed": [vars(answer) for answer in failed_answers(answers)],
     }
     name = "test" if split is None else split
@@ -245,6 +272,30 @@ def _finish(
     if split is not None:
         write_json(run_folder / f"metrics-{split}.json", metrics)
     return metrics
+
+
+def read_answers(run_folder: Path, split: str = "test") -> dict[str, GivenAnswer]:
+    """Return what a run answered, by key of the question.
+
+    Raises:
+        TrainingError: the run left no answers.
+    """
+    path = run_folder / f"answers-{split}.jsonl"
+    if not path.exists():
+        raise TrainingError(f"{path}: no answers here; train the run to its end, or evaluate it on '{split}'")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row["key"]: GivenAnswer(**row) for row in rows}
+
+
+def summarise_text_runs(scores: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return mean and standard deviation over seeds of scores of texts, written freely and teacher-forced."""
+    metrics = [read_json(folder / METRICS_FILE) for folder in folders]
+    values = {
+        f"{kind}.{name}": [one[kind][name]["value"] for one in metrics]
+        for kind in ("texts", "teacher_forced")
+        for name in scores
+    }
+    return {"name": metrics[0]["name"], "seeds": len(folders), "over_seeds": over_seeds(values)}
 
 
 def _curve(name: str, history: Sequence[Mapping[str, Any]]) -> bytes:

@@ -6,7 +6,6 @@ under ``class_is_said`` how often a description or a neighbour says the class. `
 together and mixes the groups.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,13 +17,9 @@ import numpy as np
 import torch
 
 from mmkg.errors import TrainingError
-from mmkg.evaluation.answers import GivenAnswer, failed_answers, score_answers
-from mmkg.evaluation.answers_report import make_answers_report
-from mmkg.evaluation.plots import plot_learning_curves
+from mmkg.evaluation.answers import GivenAnswer
 from mmkg.reasoners.graph4mm import Graph4mm
 from mmkg.reasoners.llm import open_llm
-from mmkg.reasoners.trainable import trainable_report
-from mmkg.shards import write_bytes, write_json
 from mmkg.training.checkpoint import BEST, load_trained, read_checkpoint
 from mmkg.training.distributed import Processes
 from mmkg.training.hardware import choose_device, using_threads
@@ -35,14 +30,10 @@ from mmkg.training.reasoning.classes.measure import difference_of, group_of, mea
 from mmkg.training.reasoning.classes.recipe import ClassesRecipe, open_class_recipe
 from mmkg.training.reasoning.classes.semantic import SemanticLearner, SemanticReader
 from mmkg.training.reasoning.question_learner import QuestionLearner
-from mmkg.training.reasoning.run import Measured, evaluate_questions, train_questions
+from mmkg.training.reasoning.run import Measured, evaluate_questions, read_answers, report_answers, train_questions
 from mmkg.training.run_folder import (
-    CURVE,
-    ENVIRONMENT,
     METRICS_FILE,
-    REPORT,
     check_run_folder,
-    read_history,
     read_json,
     read_run_config,
 )
@@ -134,19 +125,6 @@ def evaluate_classes(
         return _finish(recipe, learner, asked, run_folder, {}, split=split)
 
 
-def read_class_answers(run_folder: Path, split: str = "test") -> dict[str, GivenAnswer]:
-    """Return what a run answered, by key of the question.
-
-    Raises:
-        TrainingError: the run left no answers.
-    """
-    path = run_folder / f"answers-{split}.jsonl"
-    if not path.exists():
-        raise TrainingError(f"{path}: no answers here; train the run to its end, or evaluate it on '{split}'")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["key"]: GivenAnswer(**row) for row in rows}
-
-
 def compare_class_runs(
     first: Path, second: Path, *, split: str = "test", draws: int = 1000, random_seed: int = 0
 ) -> dict[str, dict[str, dict[str, float]]]:
@@ -160,7 +138,7 @@ def compare_class_runs(
     Raises:
         TrainingError: a run left no answers, or the two were asked other questions.
     """
-    one, other = read_class_answers(first, split), read_class_answers(second, split)
+    one, other = read_answers(first, split), read_answers(second, split)
     if {key: (answer.right, answer.num_choices) for key, answer in one.items()} != {
         key: (answer.right, answer.num_choices) for key, answer in other.items()
     }:
@@ -266,51 +244,16 @@ def _finish(
     *,
     split: str | None = None,
 ) -> dict[str, Any]:
-    """Answer the test questions; write answers, plot and report; return the metrics."""
+    """Answer the test questions, measure, and report."""
     answers = learner.answer(data.questions.test)
-    bootstrap: dict[str, Any] = {"draws": recipe.bootstrap_draws, "random_seed": recipe.random_seed}
-    score = score_answers(answers, **bootstrap)
-    measured = measure_classes(data, recipe.name, answers, **bootstrap)
-    parameters = trainable_report(learner.model)
-    metrics: dict[str, Any] = {
-        "name": recipe.name,
-        "random_seed": recipe.random_seed,
-        **score.as_json(),
-        **measured.numbers,
-        **further,
-        "parameters": parameters.as_json(),
-        "failed": [vars(answer) for answer in failed_answers(answers)],
-    }
-    lines = "".join(json.dumps(vars(answer), ensure_ascii=False) + "\n" for answer in answers)
-    write_bytes(run_folder / f"answers-{split or 'test'}.jsonl", lines.encode())
-    curve = None
-    if split is None and (history := read_history(run_folder)):
-        curve = plot_learning_curves(
-            {recipe.name: history}, column="valid_answer_loss", title="answer loss of the valid questions"
-        )
-        write_bytes(run_folder / CURVE, curve)
-    page = make_answers_report(
-        recipe.name if split is None else f"{recipe.name} on {split}",
-        score,
-        failed=failed_answers(answers),
-        curve=curve,
-        parameters=[
-            [part.name, f"{part.trainable:,}", f"{part.frozen:,}", f"{part.fraction:.2%}"]
-            for part in (*parameters.parts, parameters.total)
-        ],
-        tables=measured.tables,
-        settings={**recipe.model_dump(), **read_json(run_folder / ENVIRONMENT)},
-    )
-    write_bytes(run_folder / (REPORT if split is None else f"report-{split}.html"), page.encode())
-    if split is not None:
-        write_json(run_folder / f"metrics-{split}.json", metrics)
-    return metrics
+    measured = _measure(recipe, data, None, answers)
+    return report_answers(recipe, learner.model, answers, measured, run_folder, further, split=split)
 
 
 def _measure(
     recipe: ClassesRecipe,
     data: ClassesData,
-    learner: QuestionLearner,  # noqa: ARG001 - what a measure is given
+    learner: QuestionLearner | None,  # noqa: ARG001 - what a measure is given
     answers: Sequence[GivenAnswer],
 ) -> Measured:
     return measure_classes(data, recipe.name, answers, draws=recipe.bootstrap_draws, random_seed=recipe.random_seed)

@@ -6,7 +6,6 @@ are no generation. Both stand beside controls without a model, by how well known
 masked, since the graph does not state them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmkg.errors import ConfigError, TrainingError
+from mmkg.errors import ConfigError
 from mmkg.evaluation.answers import GivenAnswer
 from mmkg.evaluation.described import describe_without_model, group_descriptions
 from mmkg.evaluation.text_report import text_table
@@ -31,9 +30,9 @@ from mmkg.training.reasoning.describing.data import (
 from mmkg.training.reasoning.describing.language import open_language_model
 from mmkg.training.reasoning.describing.recipe import DescribingRecipe, open_describing_recipe
 from mmkg.training.reasoning.question_learner import QuestionLearner
-from mmkg.training.reasoning.run import Measured, evaluate_questions, train_questions
-from mmkg.training.run_folder import METRICS_FILE, read_json, read_run_config
-from mmkg.training.runner import Progress, over_seeds, run_seeds, say
+from mmkg.training.reasoning.run import Measured, evaluate_questions, summarise_text_runs, train_questions
+from mmkg.training.run_folder import METRICS_FILE, check_run_folder, read_json, read_run_config
+from mmkg.training.runner import Progress, run_seeds, say
 
 SCORES = ("bleu_4", "rouge_l", "cider", "exact")
 """What tables show."""
@@ -77,6 +76,7 @@ def train_descriptions(
     def train_one(one: DescribingRecipe, folder: Path, resume: bool, progress: Progress | None) -> dict[str, Any]:
         if (folder / METRICS_FILE).exists() and resume:
             return read_json(folder / METRICS_FILE)
+        check_run_folder(folder, one, resume=resume)  # before the minutes of a language model
         llm = open_language_model(one, data, folder, progress=progress)
         return train_questions(
             one,
@@ -91,7 +91,8 @@ def train_descriptions(
 
     if seeds is None:
         return train_one(recipe, run_folder, resume, progress)
-    return run_seeds(recipe, run_folder, seeds, train_one, summarise_descriptions, resume=resume, progress=progress)
+    summarise = partial(summarise_text_runs, SCORES)
+    return run_seeds(recipe, run_folder, seeds, train_one, summarise, resume=resume, progress=progress)
 
 
 def evaluate_descriptions(
@@ -118,30 +119,6 @@ def evaluate_descriptions(
     asked = reporting(data, split)
     measure = partial(_measure, recipe, asked)
     return evaluate_questions(recipe, asked.questions, run_folder, split=split, measure=measure, llm=llm)
-
-
-def read_descriptions(run_folder: Path, split: str = "test") -> dict[str, tuple[str, str]]:
-    """Return what a run wrote of each entity, and what is right: entity_id -> (written, right).
-
-    Raises:
-        TrainingError: the run left no answers.
-    """
-    path = run_folder / f"answers-{split}.jsonl"
-    if not path.exists():
-        raise TrainingError(f"{path}: no answers here; train the run to its end, or evaluate it on '{split}'")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["key"]: (row["given"], row["right"]) for row in rows}
-
-
-def summarise_descriptions(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return mean and standard deviation over seeds of what is reported."""
-    metrics = [read_json(folder / METRICS_FILE) for folder in folders]
-    values = {
-        f"{kind}.{name}": [one[kind][name]["value"] for one in metrics]
-        for kind in ("texts", "teacher_forced")
-        for name in SCORES
-    }
-    return {"name": metrics[0]["name"], "seeds": len(folders), "over_seeds": over_seeds(values)}
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

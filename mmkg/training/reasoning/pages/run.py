@@ -21,9 +21,9 @@ from mmkg.training.reasoning.pages.data import PagesData, prepare_pages
 from mmkg.training.reasoning.pages.recipe import PagesRecipe, open_page_recipe
 from mmkg.training.reasoning.pages.texts import commonest_of, language_rows
 from mmkg.training.reasoning.question_learner import QuestionLearner
-from mmkg.training.reasoning.run import Measured, evaluate_questions, train_questions
+from mmkg.training.reasoning.run import Measured, evaluate_questions, summarise_text_runs, train_questions
 from mmkg.training.run_folder import METRICS_FILE, check_run_folder, read_json, read_run_config
-from mmkg.training.runner import Progress, over_seeds, run_seeds, say
+from mmkg.training.runner import Progress, run_seeds, say
 
 SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
 """What tables show."""
@@ -88,7 +88,8 @@ def train_pages(
 
     if seeds is None:
         return train_one(recipe, run_folder, resume, progress)
-    return run_seeds(recipe, run_folder, seeds, train_one, summarise_pages, resume=resume, progress=progress)
+    summarise = partial(summarise_text_runs, SCORES)
+    return run_seeds(recipe, run_folder, seeds, train_one, summarise, resume=resume, progress=progress)
 
 
 def evaluate_pages(
@@ -114,17 +115,6 @@ def evaluate_pages(
     asked = pages.reporting(split)
     measure = partial(_measure, recipe, asked)
     return evaluate_questions(recipe, asked.questions, run_folder, split=split, measure=measure, llm=llm)
-
-
-def summarise_pages(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return mean and standard deviation over seeds of what is reported."""
-    metrics = [read_json(folder / METRICS_FILE) for folder in folders]
-    values = {
-        f"{kind}.{name}": [one[kind][name]["value"] for one in metrics]
-        for kind in ("texts", "teacher_forced")
-        for name in SCORES
-    }
-    return {"name": metrics[0]["name"], "seeds": len(folders), "over_seeds": over_seeds(values)}
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
